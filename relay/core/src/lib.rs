@@ -10,6 +10,7 @@ pub mod event;
 pub mod lsn;
 pub mod position;
 pub mod schema;
+pub mod session;
 pub mod sink;
 pub mod value;
 pub mod window;

@@ -282,6 +282,18 @@ impl Window {
         self.frontier
     }
 
+    /// Takes the failed deliveries reported since the last call.
+    #[must_use]
+    pub fn take_failures(&self) -> Vec<(Ticket, Failure)> {
+        self.acks.take_failures()
+    }
+
+    /// Commit LSN of the transaction that has begun and not yet ended.
+    #[must_use]
+    pub fn open_commit(&self) -> Option<Lsn> {
+        self.open().map(|sent| sent.commit_lsn)
+    }
+
     /// The position of an event in flight; `None` when it is not in the window.
     #[must_use]
     pub fn position_of(&self, ticket: Ticket) -> Option<Position> {

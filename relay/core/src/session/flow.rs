@@ -1,0 +1,215 @@
+//! The stream's way through the session: which changes are new, which were seen, where reading would go on.
+
+use super::recover::Cause;
+use super::{Fault, Session};
+use crate::error::Kind;
+use crate::lsn::Lsn;
+use crate::position::Position;
+use crate::sink::Poison;
+use crate::sink::PoisonReason;
+use crate::window::{Frontier, Ticket};
+
+/// What is known of the stream, across connections.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// Highest position that this connection has named: the clamp of everything we confirm.
+    pub(super) received: Lsn,
+    /// Where a new connection would start: end of the last transaction received whole, or a keepalive between transactions.
+    pub(super) received_end: Lsn,
+    /// Last event that was handled in the transaction that follows `received_end`.
+    inside: Option<Position>,
+    /// The transaction being received.
+    open: Option<Open>,
+    /// Highest commit begun on this connection.
+    last_begun: Lsn,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    commit_lsn: Lsn,
+    next_seq: u64,
+    /// All of it was handled before.
+    is_covered: bool,
+    /// Changes below this index were handled before.
+    skip_below: u64,
+}
+
+/// What to do with the transaction that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Go on with its changes.
+    Read,
+    /// The session goes back to its frontier; stop reading.
+    Rewind,
+}
+
+/// What to do with the change that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It was handled before: pass it by.
+    Covered,
+    /// It is new.
+    Fresh(Position),
+    /// It is new, and known to be refused by the broker: the poison policy has it.
+    Condemned(Position, Poison),
+}
+
+// === impl Flow ===
+
+impl Flow {
+    pub(super) fn connected(&mut self) {
+        self.received = Lsn::ZERO;
+        self.last_begun = Lsn::ZERO;
+        self.open = None;
+    }
+
+    /// Everything up to here was handled.
+    pub(super) fn resume_from(&mut self, frontier: Frontier) {
+        self.received_end = frontier.end_lsn;
+        self.inside = frontier.inside;
+        self.open = None;
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// A transaction begins in the stream.
+    ///
+    /// # Errors
+    /// When commits do not come in the log's order: the server breaks its protocol, nothing of it is used.
+    pub fn begin(&mut self, commit_lsn: Lsn, commit_time_us: i64) -> Result<Begun, Fault> {
+        if self.flow.open.is_some() || commit_lsn <= self.flow.last_begun {
+            return Err(Fault {
+                kind: Kind::SourceProtocol,
+                message: format!("a transaction with commit {commit_lsn} begins after {}", self.flow.last_begun),
+            });
+        }
+        self.flow.last_begun = commit_lsn;
+        let is_covered = commit_lsn < self.flow.received_end;
+        let seen = self.flow.inside.filter(|inside| inside.commit_lsn == commit_lsn);
+        let mut is_continued = false;
+        if !is_covered && let Some(open) = self.window.open_commit() {
+            if open != commit_lsn {
+                // The transaction cut by the last connection did not come again: its head in the window has no end.
+                self.rewind_because(Cause::Source);
+                return Ok(Begun::Rewind);
+            }
+            is_continued = true;
+        }
+        if !is_covered && !is_continued {
+            self.window.begin(commit_lsn, commit_time_us);
+        }
+        self.flow.open = Some(Open { commit_lsn, next_seq: 0, is_covered, skip_below: seen.map_or(0, |inside| inside.seq + 1) });
+        Ok(Begun::Read)
+    }
+
+    /// A change of the open transaction was read; after it is dealt with, [`Session::passed`] counts it. Asking twice is harmless.
+    #[inline]
+    #[must_use]
+    pub fn admit(&self) -> Admission {
+        let Some(open) = self.flow.open else { return Admission::Covered };
+        if open.is_covered || open.next_seq < open.skip_below {
+            return Admission::Covered;
+        }
+        let position = Position { commit_lsn: open.commit_lsn, seq: open.next_seq };
+        if !self.condemned.is_empty()
+            && let Some(message) = self.condemned.get(&position)
+        {
+            return Admission::Condemned(position, Poison::new(PoisonReason::Rejected, message.clone()));
+        }
+        Admission::Fresh(position)
+    }
+
+    /// Whether an event of that size may go to the sink now. While a culprit is being looked for, events go one at a time.
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        if let Some(until) = self.isolate_until
+            && self.window.events() > 0
+            && self.flow.open.is_some_and(|open| Position { commit_lsn: open.commit_lsn, seq: open.next_seq } <= until)
+        {
+            return false;
+        }
+        self.window.has_room(bytes)
+    }
+
+    /// The ticket for the event about to be offered.
+    #[inline]
+    #[must_use]
+    pub fn next_ticket(&self) -> Ticket {
+        self.window.next_ticket()
+    }
+
+    /// The sink accepted the event of the current change.
+    #[inline]
+    pub fn sent(&mut self, bytes: usize) {
+        if let Some(open) = self.flow.open {
+            debug_assert!(!open.is_covered && open.next_seq >= open.skip_below, "an event is sent once");
+            self.window.sent(open.next_seq, bytes);
+        }
+    }
+
+    /// The current change is dealt with: covered, filtered, skipped, or sent.
+    #[inline]
+    pub fn passed(&mut self) {
+        if let Some(open) = &mut self.flow.open {
+            if !open.is_covered && open.next_seq >= open.skip_below {
+                self.flow.inside = Some(Position { commit_lsn: open.commit_lsn, seq: open.next_seq });
+            }
+            open.next_seq += 1;
+        }
+    }
+
+    /// The open transaction ends.
+    ///
+    /// # Errors
+    /// When no transaction is open, or another one: the server breaks its protocol.
+    pub fn commit(&mut self, commit_lsn: Lsn, end_lsn: Lsn) -> Result<(), Fault> {
+        let Some(open) = self.flow.open.take().filter(|open| open.commit_lsn == commit_lsn && end_lsn > commit_lsn) else {
+            return Err(Fault {
+                kind: Kind::SourceProtocol,
+                message: format!("a commit at {commit_lsn}, ending at {end_lsn}, does not fit the transaction being read"),
+            });
+        };
+        self.flow.received = self.flow.received.max(end_lsn);
+        if !open.is_covered {
+            self.window.commit(end_lsn);
+            self.flow.received_end = end_lsn;
+            self.flow.inside = None;
+        }
+        if self.isolate_until.is_some_and(|until| until.commit_lsn <= commit_lsn) {
+            self.isolate_until = None;
+            self.condemned.clear();
+        }
+        Ok(())
+    }
+
+    /// The server has sent everything up to `wal_end`. `is_urgent`: it asked for a reply, as it does when it shuts down.
+    pub fn keepalive(&mut self, wal_end: Lsn, is_urgent: bool) {
+        self.flow.received = self.flow.received.max(wal_end);
+        if !self.is_streaming() {
+            return;
+        }
+        if self.flow.open.is_none() && wal_end > self.flow.received_end {
+            self.flow.received_end = wal_end;
+            self.flow.inside = None;
+            self.window.keepalive(wal_end);
+            if is_urgent {
+                self.progress.is_forced = true;
+            }
+        }
+    }
+
+    /// Whether the server had nothing more to send when it last spoke, and everything sent is durable.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.flow.open.is_none() && self.window.is_empty()
+    }
+
+    /// The highest position that this connection has named.
+    #[must_use]
+    pub fn received(&self) -> Lsn {
+        self.flow.received
+    }
+}

@@ -1,0 +1,496 @@
+//! The decisions of a pipeline as one state machine: decoded inputs in, orders out; no I/O, no clock, no row bytes.
+//!
+//! A driver feeds it what happened ([`Input`], and for the stream the methods of `flow`), passes the time with [`Session::tick`], and
+//! carries out the [`Order`]s it takes from [`Session::orders`]. The session spans connections: it outlives each of them. Production and
+//! the tests drive this very type; a test may "crash" after any order and start a new session on what was durable by then.
+
+mod flow;
+mod progress;
+mod recover;
+mod start;
+
+pub use flow::{Admission, Begun};
+pub use progress::Confirmation;
+
+use crate::checkpoint::{AcceptedGap, ReadError, Reading, Record, RecordState};
+use crate::error::Kind;
+use crate::lsn::Lsn;
+use crate::position::Position;
+use crate::sink::PurgeScope;
+use crate::window::{Failure, Frontier, Window};
+use std::collections::HashMap;
+
+/// What a session must know about its pipeline.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Pipeline name.
+    pub name: String,
+    /// Random per process start.
+    pub instance: String,
+    /// Slot name.
+    pub slot: String,
+    /// Publication name.
+    pub publication: String,
+    /// Whether publication and slot may be created on the very first start.
+    pub may_create: bool,
+    /// Whether checkpoints outlive the process (the stdout sink keeps none).
+    pub is_durable: bool,
+    /// The gap that the operator accepted for this start.
+    pub accept_gap: Option<Lsn>,
+    /// Longest wait between two checkpoints while events flow.
+    pub checkpoint_interval_ms: u64,
+    /// Shortest wait between two checkpoints for idle progress.
+    pub idle_checkpoint_interval_ms: u64,
+    /// Fingerprint of routes, partitioner and topic map.
+    pub config_fingerprint: String,
+    /// relay's version, for people who read the checkpoint.
+    pub relay_version: String,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+/// What the server says of itself, its slot and its publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// System identifier.
+    pub system_id: String,
+    /// Current timeline.
+    pub timeline: u32,
+    /// Ends of earlier timelines: (timeline, LSN at which the next one took over).
+    pub switch_points: Vec<(u32, Lsn)>,
+    /// Database that we are connected to.
+    pub database: String,
+    /// End of its WAL.
+    pub wal_end: Lsn,
+    /// Whether it is a standby.
+    pub is_standby: bool,
+    /// The slot, if there is one of our name.
+    pub slot: Option<Slot>,
+    /// Fingerprint of the publication, `messages` and `origin`; `None` when the publication does not exist.
+    pub publication: Option<String>,
+}
+
+/// A row of `pg_replication_slots`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Why relay cannot read from it (plugin, database, kind, two_phase), if so.
+    pub unfit: Option<String>,
+    /// Whether the server threw away WAL that it needs.
+    pub is_lost: bool,
+    /// Everything before it was confirmed by its consumer.
+    pub confirmed_flush: Lsn,
+}
+
+/// Something went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its kind: the policy table tells the rest.
+    pub kind: Kind,
+    /// What happened, without secrets.
+    pub message: String,
+}
+
+/// What happened, outside the stream itself.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// [`Order::Inspect`] is done.
+    Inspected(Result<Server, Fault>),
+    /// [`Order::ReadCheckpoint`] is done.
+    CheckpointRead(Result<Reading, ReadError>),
+    /// [`Order::Store`] is done.
+    Stored(Result<(), Failure>),
+    /// [`Order::CreatePublication`] is done (also when it was there already).
+    PublicationReady(Result<(), Fault>),
+    /// [`Order::CreateSlot`] is done (also when it was there already).
+    SlotReady(Result<(), Fault>),
+    /// [`Order::Hold`] is done: the slot is ours and the stream is open.
+    Held(Result<(), Busy>),
+    /// [`Order::Renew`] is done.
+    Renewed(Result<(), String>),
+    /// The stream's connection is gone.
+    Lost(Fault),
+    /// Something was met from which the stream must not go on.
+    Stop(Fault),
+    /// SIGTERM: finish what is in flight until the deadline, after reading up to the LSN if one is given.
+    Drain {
+        /// When to give up waiting.
+        deadline_ms: u64,
+        /// Read up to here first.
+        read_to: Option<Lsn>,
+    },
+}
+
+/// Why the slot could not be held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// Another consumer has it.
+    Other(Fault),
+    /// Our own last connection has not been noticed as gone by the server yet.
+    OwnGhost,
+    /// Anything else.
+    Fault(Fault),
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Ask the server who it is and how slot and publication stand.
+    Inspect,
+    /// Read the checkpoint store to its end.
+    ReadCheckpoint,
+    /// Make this record durable.
+    Store(Box<Record>),
+    /// Remove the records of older epochs.
+    Retire(Vec<String>),
+    /// Create the publication.
+    CreatePublication,
+    /// Create the slot.
+    CreateSlot,
+    /// Open a replication connection and start the stream there; `0/0` is where the slot stands.
+    Hold(Lsn),
+    /// Close the stream's connection.
+    Disconnect,
+    /// Give up what the sink has accepted.
+    Purge(PurgeScope),
+    /// Replace the sink's client.
+    Renew,
+    /// Tell people.
+    Note(Note),
+}
+
+/// Turns in a session's life that people want to know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// No checkpoint, but a slot: starting where the slot stands.
+    Adopted(Lsn),
+    /// The first start: publication and slot are being created.
+    Bootstrapping,
+    /// The slot is held by somebody else; waiting as standby.
+    Standby(String),
+    /// The stream starts, from this frontier on, as this epoch.
+    Streaming {
+        /// Where it starts.
+        frontier: Frontier,
+        /// The claimed epoch.
+        epoch: u64,
+    },
+    /// The stream goes on after a lost connection, without duplicates.
+    Resumed(Lsn),
+    /// The operator's `--accept-gap` was used.
+    GapAccepted(AcceptedGap),
+    /// Back to the frontier.
+    Rewinding(Rewind),
+    /// The replay runs with one record in flight, up to this position.
+    Isolating(Position),
+    /// The record that the broker refuses was found.
+    Culprit(Position),
+    /// Publication, `messages` or `origin` changed since the checkpoint was written.
+    PublicationChanged,
+    /// Routes, partitioner or topics changed since the checkpoint was written: both fingerprints.
+    RoutesChanged(String, String),
+    /// Something failed; it is tried again after so many milliseconds, unless only a person can help.
+    Fault(Fault, u64),
+    /// A store failed and is repeated.
+    StoreFailed(String),
+}
+
+/// Why a session went back to its frontier: label `reason` of `relay_rewinds_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rewind {
+    /// A broker refused a batch.
+    Rejected,
+    /// A topic vanished.
+    UnknownTopic,
+    /// The producer failed.
+    Producer,
+    /// The source went silent or its slot was taken.
+    Source,
+}
+
+/// What a session is doing: label `state` of `relay_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// On its way to the stream.
+    Connecting,
+    /// Reading and publishing.
+    Streaming,
+    /// Another instance streams; this one waits.
+    Standby,
+    /// Finishing after SIGTERM.
+    Draining,
+    /// Stopped until a person, or a later look, helps.
+    Failed,
+}
+
+/// The state machine. See the module's text.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    phase: Phase,
+    orders: Vec<Order>,
+    now_ms: u64,
+    random: u64,
+    attempts: u32,
+    window: Window,
+    flow: flow::Flow,
+    progress: progress::Progress,
+    server: Option<Server>,
+    reading: Reading,
+    /// Whether another holder was met since the last time the stream was ours.
+    was_standby: bool,
+    /// Whether this session created the slot, or found the mark that it was about to.
+    is_bootstrap: bool,
+    fault: Option<Fault>,
+    drain: Option<Drain>,
+    isolate_until: Option<Position>,
+    condemned: HashMap<Position, String>,
+}
+
+/// Where the session stands. Only `Streaming` reads events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Waiting { until_ms: u64, then: Next },
+    Inspecting(Next),
+    ReadingFirst,
+    StoringBootstrap,
+    CreatingPublication,
+    CreatingSlot,
+    Holding(Next),
+    Standby { retry_ms: u64 },
+    Settling { until_ms: u64 },
+    ReadingAgain,
+    Claiming,
+    Streaming,
+    Rewinding { since_ms: u64, then: AfterRewind },
+    Renewing,
+    StoringLast,
+    Stopped { retry_ms: u64 },
+    Ended,
+}
+
+/// What an inspection or a held slot is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Next {
+    /// The start protocol, before the slot is held.
+    Start,
+    /// The start protocol's checks, the slot being held.
+    Checks,
+    /// Going on after a lost connection.
+    Resume,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum AfterRewind {
+    Stream,
+    RenewAndStream,
+    StartOver,
+    StandBy,
+    Stop { retry_ms: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    deadline_ms: u64,
+    read_to: Option<Lsn>,
+}
+
+// === impl Session ===
+
+impl Session {
+    /// A session that has not done anything yet; its first order is to inspect the server.
+    #[must_use]
+    pub fn new(config: Config, window: Window) -> Self {
+        let random = config.seed | 1;
+        let mut session = Self {
+            config,
+            phase: Phase::Ended,
+            orders: Vec::with_capacity(16),
+            now_ms: 0,
+            random,
+            attempts: 0,
+            window,
+            flow: flow::Flow::default(),
+            progress: progress::Progress::default(),
+            server: None,
+            reading: Reading::default(),
+            was_standby: false,
+            is_bootstrap: false,
+            fault: None,
+            drain: None,
+            isolate_until: None,
+            condemned: HashMap::new(),
+        };
+        session.start_over();
+        session
+    }
+
+    /// Takes the orders given since the last call.
+    pub fn orders(&mut self) -> std::vec::Drain<'_, Order> {
+        self.orders.drain(..)
+    }
+
+    /// Something happened outside the stream.
+    pub fn input(&mut self, input: Input) {
+        match input {
+            Input::Inspected(result) => self.inspected(result),
+            Input::CheckpointRead(result) => self.checkpoint_read(result),
+            Input::Stored(result) => self.store_done(result),
+            Input::PublicationReady(result) => self.publication_ready(result),
+            Input::SlotReady(result) => self.slot_ready(result),
+            Input::Held(result) => self.held(result),
+            Input::Renewed(result) => self.renewed(result),
+            Input::Lost(fault) => self.lost(fault),
+            Input::Stop(fault) => self.stop(fault),
+            Input::Drain { deadline_ms, read_to } => self.drain(deadline_ms, read_to),
+        }
+    }
+
+    /// Time passes. `outstanding` is the number of events that the sink has accepted and not yet reported.
+    pub fn tick(&mut self, now_ms: u64, outstanding: usize) {
+        debug_assert!(now_ms >= self.now_ms, "time does not go back");
+        self.now_ms = now_ms;
+        match self.phase {
+            Phase::Waiting { until_ms, then } if now_ms >= until_ms => match then {
+                Next::Start => self.start_over(),
+                Next::Checks | Next::Resume => self.inspect(then),
+            },
+            Phase::Standby { retry_ms } if now_ms >= retry_ms => self.hold(Lsn::ZERO, Next::Start),
+            Phase::Settling { until_ms } if now_ms >= until_ms => self.read_again(),
+            Phase::Stopped { retry_ms } if now_ms >= retry_ms => self.start_over(),
+            Phase::Rewinding { since_ms, then } => self.rewinding(since_ms, then, outstanding),
+            _ => {}
+        }
+        self.drain_step();
+        self.store_if_due();
+    }
+
+    /// What the session is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        if self.drain.is_some() {
+            return State::Draining;
+        }
+        match self.phase {
+            Phase::Streaming | Phase::Rewinding { then: AfterRewind::Stream | AfterRewind::RenewAndStream, .. } => {
+                State::Streaming
+            }
+            Phase::Standby { .. } | Phase::Rewinding { then: AfterRewind::StandBy, .. } => State::Standby,
+            Phase::Holding(Next::Start) if self.was_standby => State::Standby,
+            Phase::Stopped { .. } | Phase::Rewinding { then: AfterRewind::Stop { .. }, .. } => State::Failed,
+            _ => State::Connecting,
+        }
+    }
+
+    /// Whether events may be read and sent now.
+    #[inline]
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.phase == Phase::Streaming
+            && self.drain.is_none_or(|drain| drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn))
+    }
+
+    /// Whether the claimed epoch is still ours to write: the stream is open, or on its way back after a lost connection.
+    fn is_ours(&self) -> bool {
+        self.progress.epoch > 0
+            && matches!(
+                self.phase,
+                Phase::Streaming
+                    | Phase::Waiting { then: Next::Resume, .. }
+                    | Phase::Inspecting(Next::Resume)
+                    | Phase::Holding(Next::Resume)
+                    | Phase::Renewing
+                    | Phase::Rewinding { then: AfterRewind::Stream | AfterRewind::RenewAndStream, .. }
+            )
+    }
+
+    /// Whether this instance holds the slot.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Settling { .. }
+                | Phase::ReadingAgain
+                | Phase::Inspecting(Next::Checks)
+                | Phase::Claiming
+                | Phase::Streaming
+                | Phase::StoringLast
+        )
+    }
+
+    /// Whether the process may end.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// What keeps it from streaming, if anything went wrong.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// What the server last said of itself.
+    #[must_use]
+    pub fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    /// The events in flight.
+    #[must_use]
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    fn order(&mut self, order: Order) {
+        self.orders.push(order);
+    }
+
+    fn note(&mut self, note: Note) {
+        self.orders.push(Order::Note(note));
+    }
+
+    /// A number from 0 up to `below`, from the seed.
+    fn random(&mut self, below: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % below.max(1)
+    }
+
+    /// Milliseconds to wait before the next attempt: doubling from 250 ms to 30 s, half of it random.
+    fn backoff_ms(&mut self) -> u64 {
+        let full = (250_u64 << self.attempts.min(7)).min(30_000);
+        self.attempts = self.attempts.saturating_add(1);
+        full / 2 + self.random(full / 2)
+    }
+
+    fn record(&self, state: RecordState, epoch: u64, frontier: Option<Frontier>) -> Record {
+        let server = self.server.as_ref();
+        let inside = frontier.and_then(|frontier| frontier.inside);
+        Record {
+            v: Record::VERSION,
+            state,
+            name: self.config.name.clone(),
+            epoch,
+            instance: self.config.instance.clone(),
+            guarantee: "at-least-once".into(),
+            mode: "log".into(),
+            system_id: server.map(|s| s.system_id.clone()).unwrap_or_default(),
+            timeline: server.map_or(0, |s| s.timeline),
+            database: server.map(|s| s.database.clone()).unwrap_or_default(),
+            slot: Some(self.config.slot.clone()),
+            end_lsn: frontier.map(|frontier| frontier.end_lsn),
+            commit_lsn: inside.map(|position| position.commit_lsn),
+            seq: inside.map(|position| position.seq),
+            snapshot: None,
+            poll: None,
+            log_poll: None,
+            publication_fingerprint: server.and_then(|s| s.publication.clone()).unwrap_or_default(),
+            config_fingerprint: self.config.config_fingerprint.clone(),
+            accepted_gaps: self.progress.accepted_gaps.clone(),
+            // The driver stamps it when it stores it: a session has no clock of the wall.
+            written_at: String::new(),
+            relay_version: self.config.relay_version.clone(),
+        }
+    }
+}

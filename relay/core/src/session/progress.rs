@@ -1,0 +1,159 @@
+//! From acknowledgements to the stored checkpoint to what PostgreSQL is told.
+
+use super::{Phase, Session};
+use crate::checkpoint::{AcceptedGap, RecordState};
+use crate::lsn::Lsn;
+use crate::session::{Note, Order};
+use crate::window::{Delivered, Failure, Frontier};
+
+/// What is durable, and when it was made so.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The epoch of this session; 0 before one is claimed.
+    pub(super) epoch: u64,
+    /// The stored frontier.
+    pub(super) stored: Frontier,
+    /// The frontier being stored.
+    storing: Option<Frontier>,
+    /// When the last store ended, or failed.
+    stored_at_ms: u64,
+    /// Events became durable since the last store began.
+    has_events: bool,
+    /// Store at once.
+    pub(super) is_forced: bool,
+    /// The highest position ever confirmed.
+    confirmed: Lsn,
+    pub(super) accepted_gaps: Vec<AcceptedGap>,
+}
+
+/// The positions of a standby status update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    /// Highest position received on this connection.
+    pub written: Lsn,
+    /// Position up to which the server may forget; `0/0` is no statement.
+    pub flushed: Lsn,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    pub(super) fn connected(&mut self) {
+        self.is_forced = false;
+    }
+
+    pub(super) fn start(&mut self, epoch: u64, frontier: Frontier, confirmed: Lsn) {
+        self.epoch = epoch;
+        self.storing = Some(frontier);
+        self.has_events = false;
+        // Older servers let a lower position move the slot back.
+        self.confirmed = confirmed;
+    }
+
+    pub(super) fn stored(&mut self, frontier: Frontier, now_ms: u64) {
+        self.stored = frontier;
+        self.storing = None;
+        self.stored_at_ms = now_ms;
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// Reads the acknowledgements that came in; `delivered` sees each source transaction that is now durable.
+    pub fn advance(&mut self, mut delivered: impl FnMut(Delivered)) {
+        let before = self.window.frontier();
+        self.window.advance(&mut delivered);
+        if self.window.frontier() != before {
+            self.progress.has_events = true;
+        }
+        for (ticket, failure) in self.window.take_failures() {
+            self.delivery_failed(ticket, &failure);
+        }
+    }
+
+    /// What to tell PostgreSQL now. Never above the durable checkpoint, never above what the server has sent on this connection, never
+    /// going back; `0/0` until the start checks have passed.
+    pub fn confirmation(&mut self) -> Confirmation {
+        let written = self.flow.received;
+        if !matches!(self.phase, Phase::Streaming | Phase::StoringLast | Phase::Ended) || self.progress.epoch == 0 {
+            return Confirmation { written: Lsn::ZERO, flushed: Lsn::ZERO };
+        }
+        // The server believes any flush position and drops WAL up to it, so clamp to what it has sent on this connection.
+        let flushed = self.progress.stored.end_lsn.min(written);
+        if flushed < self.progress.confirmed {
+            return Confirmation { written, flushed: Lsn::ZERO };
+        }
+        assert!(flushed <= self.window.frontier().end_lsn, "nothing is confirmed that is not durable");
+        self.progress.confirmed = flushed;
+        Confirmation { written, flushed }
+    }
+
+    /// The durable position.
+    #[must_use]
+    pub fn stored(&self) -> Frontier {
+        self.progress.stored
+    }
+
+    /// The highest position confirmed to PostgreSQL by this session.
+    #[must_use]
+    pub fn confirmed(&self) -> Lsn {
+        self.progress.confirmed
+    }
+
+    pub(super) fn store_done(&mut self, result: Result<(), Failure>) {
+        match self.phase {
+            Phase::StoringBootstrap => self.bootstrap_stored(result),
+            Phase::Claiming => self.claimed(result),
+            Phase::StoringLast => {
+                if let (Ok(()), Some(frontier)) = (&result, self.progress.storing) {
+                    self.progress.stored(frontier, self.now_ms);
+                }
+                self.end();
+            }
+            _ => match result {
+                Ok(()) => {
+                    if let Some(frontier) = self.progress.storing {
+                        self.progress.stored(frontier, self.now_ms);
+                    }
+                }
+                Err(failure) => {
+                    self.progress.storing = None;
+                    self.progress.stored_at_ms = self.now_ms;
+                    self.progress.has_events = true;
+                    self.note(Note::StoreFailed(failure.message));
+                }
+            },
+        }
+    }
+
+    pub(super) fn store_if_due(&mut self) {
+        if !self.is_ours() || self.progress.storing.is_some() || matches!(self.phase, Phase::Rewinding { .. }) {
+            return;
+        }
+        let frontier = self.window.frontier();
+        if frontier == self.progress.stored {
+            self.progress.is_forced = false;
+            return;
+        }
+        let interval_ms =
+            if self.progress.has_events { self.config.checkpoint_interval_ms } else { self.config.idle_checkpoint_interval_ms };
+        let is_due = self.now_ms >= self.progress.stored_at_ms + interval_ms;
+        if is_due || (self.progress.is_forced && self.window.is_empty()) {
+            self.progress.is_forced = false;
+            self.store(RecordState::Running, frontier);
+        }
+    }
+
+    pub(super) fn store(&mut self, state: RecordState, frontier: Frontier) {
+        debug_assert!(frontier.end_lsn >= self.progress.stored.end_lsn, "a checkpoint never goes back");
+        self.progress.storing = Some(frontier);
+        self.progress.has_events = false;
+        let record = self.record(state, self.progress.epoch, Some(frontier));
+        self.order(Order::Store(Box::new(record)));
+    }
+
+    pub(super) fn is_storing(&self) -> bool {
+        self.progress.storing.is_some()
+    }
+}
