@@ -1,1 +1,12 @@
-//! Placeholder while the crate is being written.
+//! What a source needs beyond the wire: who the server is, slot and publication, and messages put together into changes.
+
+mod assemble;
+mod error;
+mod inspect;
+mod publication;
+mod source;
+
+pub use assemble::{Assembler, Step, TableId};
+pub use error::Error;
+pub use inspect::{is_synchronous_standby, server_version};
+pub use source::{Config, Password, Source, Wanted, Watched};

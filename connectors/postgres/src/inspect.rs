@@ -1,0 +1,172 @@
+//! Asks a server who it is and how our slot and publication stand.
+
+use crate::error::Error;
+use crate::source::Source;
+use relay_core::Lsn;
+use relay_core::session::{Server, Slot};
+use relay_pgwire::{Connection, quote_literal};
+
+impl Source {
+    /// Everything the start checks compare, read on one replication connection.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses us, or is too old.
+    pub fn inspect(&self) -> Result<Server, Error> {
+        let mut connection = self.connect_replication()?;
+        let server = self.inspect_on(&mut connection)?;
+        connection.close();
+        Ok(server)
+    }
+
+    fn inspect_on(&self, connection: &mut Connection) -> Result<Server, Error> {
+        self.check_version(connection)?;
+        let (system_id, timeline, database) = identify(connection)?;
+        let switch_points = if timeline > 1 { timeline_history(connection, timeline)? } else { Vec::new() };
+        let query = format!(
+            "SELECT s.slot_type, s.plugin, s.database, s.temporary, s.two_phase, s.wal_status, s.confirmed_flush_lsn, \
+             pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, \
+             current_setting('wal_level') \
+             FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = {}",
+            quote_literal(&self.config().slot)
+        );
+        const WHAT: &str = "the slot query";
+        let rows = connection.query(&query)?;
+        let row = rows.first().ok_or(Error::Answer { query: WHAT })?;
+        let text = |at: usize| row.get(at);
+        let lsn = |at: usize| text(at).and_then(|text| text.parse::<Lsn>().ok());
+        let slot = text(0).map(|kind| Slot {
+            unfit: unfit(kind, text(1), text(2), text(3), text(4), &database),
+            is_lost: text(5) == Some("lost"),
+            confirmed_flush: lsn(6).unwrap_or_default(),
+        });
+        if slot.is_none() && text(9) != Some("logical") {
+            return Err(Error::Unfit(format!(
+                "wal_level is {}; logical replication needs `ALTER SYSTEM SET wal_level = 'logical'` and a restart of the server",
+                text(9).unwrap_or("unknown")
+            )));
+        }
+        Ok(Server {
+            system_id,
+            timeline,
+            switch_points,
+            database,
+            wal_end: lsn(8).ok_or(Error::Answer { query: WHAT })?,
+            is_standby: text(7) == Some("t"),
+            slot,
+            publication: self.publication_fingerprint(connection)?,
+        })
+    }
+
+    fn check_version(&self, connection: &Connection) -> Result<(), Error> {
+        match server_version(connection) {
+            Some(major) if major >= 14 => Ok(()),
+            Some(major) => Err(Error::Unfit(format!("the server is PostgreSQL {major}; relay needs 14 or newer"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The server's major version, as it reported it at connect.
+#[must_use]
+pub fn server_version(connection: &Connection) -> Option<u32> {
+    let text = connection.parameter("server_version")?;
+    let digits = text.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+/// Whether `synchronous_standby_names` counts a standby of that application name: then every commit waits for its flush position.
+#[must_use]
+pub fn is_synchronous_standby(names: &str, application_name: &str) -> bool {
+    // `FIRST 2 (a, b)`, `ANY 1 (*)`, or a plain list.
+    let list = names.split_once('(').map_or(names, |(_, list)| list.trim_end().trim_end_matches(')'));
+    list.split(',').map(|name| name.trim().trim_matches('"')).any(|name| name == "*" || name.eq_ignore_ascii_case(application_name))
+}
+
+fn identify(connection: &mut Connection) -> Result<(String, u32, String), Error> {
+    const WHAT: &str = "IDENTIFY_SYSTEM";
+    let rows = connection.query(WHAT)?;
+    let row = rows.first().ok_or(Error::Answer { query: WHAT })?;
+    let system_id = row.get(0).ok_or(Error::Answer { query: WHAT })?.to_owned();
+    let timeline = row.get(1).and_then(|text| text.parse().ok()).ok_or(Error::Answer { query: WHAT })?;
+    let database = row.get(3).ok_or(Error::Answer { query: WHAT })?.to_owned();
+    Ok((system_id, timeline, database))
+}
+
+/// Ends of the timelines before ours. Asking for timeline 1 is an error: it has no history file.
+fn timeline_history(connection: &mut Connection, timeline: u32) -> Result<Vec<(u32, Lsn)>, Error> {
+    const WHAT: &str = "TIMELINE_HISTORY";
+    let rows = connection.query(&format!("TIMELINE_HISTORY {timeline}"))?;
+    let content = rows.first().and_then(|row| row.get(1)).ok_or(Error::Answer { query: WHAT })?;
+    Ok(parse_history(content))
+}
+
+/// Lines of `<timeline> <switch LSN> <reason>`; comments and empty lines are passed over.
+fn parse_history(content: &str) -> Vec<(u32, Lsn)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+    };
+    content.lines().filter_map(line).collect()
+}
+
+/// Why the slot cannot be read by relay, if so.
+fn unfit(
+    kind: &str,
+    plugin: Option<&str>,
+    database: Option<&str>,
+    temporary: Option<&str>,
+    two_phase: Option<&str>,
+    ours: &str,
+) -> Option<String> {
+    if kind != "logical" {
+        Some("it is a physical slot".into())
+    } else if plugin != Some("pgoutput") {
+        Some(format!("its plugin is {}, not pgoutput", plugin.unwrap_or("unknown")))
+    } else if database != Some(ours) {
+        Some(format!("it belongs to database {}, not {ours}", database.unwrap_or("unknown")))
+    } else if temporary == Some("t") {
+        Some("it is temporary".into())
+    } else if two_phase == Some("t") {
+        Some("two_phase is on: rows of prepared transactions would come before their commit".into())
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_file_is_read_line_by_line() {
+        let content = "1\t0/5000148\tno recovery target specified\n\n# comment\n2\t0/6000000\tbefore 2000-01-01\n";
+        assert_eq!(parse_history(content), [(1, Lsn(0x500_0148)), (2, Lsn(0x600_0000))]);
+    }
+
+    #[test]
+    fn a_synchronous_standby_is_known_by_star_or_name() {
+        for names in ["*", "relay_orders", "ANY 1 (*)", "FIRST 2 (a, \"relay_orders\")", "a, RELAY_ORDERS"] {
+            assert!(is_synchronous_standby(names, "relay_orders"), "{names}");
+        }
+        for names in ["", "a", "FIRST 1 (a, b)", "relay_orders2"] {
+            assert!(!is_synchronous_standby(names, "relay_orders"), "{names}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_pgoutput_slot_of_our_database_fits() {
+        let check = |kind, plugin, database, temporary, two_phase| {
+            unfit(kind, Some(plugin), Some(database), Some(temporary), Some(two_phase), "shop")
+        };
+        assert_eq!(check("logical", "pgoutput", "shop", "f", "f"), None);
+        for (kind, plugin, database, temporary, two_phase) in [
+            ("physical", "pgoutput", "shop", "f", "f"),
+            ("logical", "wal2json", "shop", "f", "f"),
+            ("logical", "pgoutput", "other", "f", "f"),
+            ("logical", "pgoutput", "shop", "t", "f"),
+            ("logical", "pgoutput", "shop", "f", "t"),
+        ] {
+            assert!(check(kind, plugin, database, temporary, two_phase).is_some());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The publication: created for the tables that routes name, and hashed so that a change of it is noticed.
+
+use crate::error::Error;
+use crate::source::{Source, Wanted};
+use relay_core::Kind;
+use relay_pgwire::{Connection, quote_identifier, quote_literal};
+
+impl Source {
+    /// Creates the publication for every table that `wanted` names; an existing one is taken as it is. `needs_tables` is false when only
+    /// logical messages are routed.
+    ///
+    /// # Errors
+    /// When no table fits, or the role may not; the text then holds the SQL for the owner.
+    pub fn create_publication(&self, wanted: &Wanted, needs_tables: bool) -> Result<(), Error> {
+        let mut connection = self.connect()?;
+        let tables = wanted_tables(&mut connection, wanted)?;
+        if tables.is_empty() && needs_tables {
+            return Err(Error::Publication("no table fits the `table` of any [[outbox]]; create the outbox table first".into()));
+        }
+        let sql = self.publication_sql(&tables);
+        match connection.query(&sql) {
+            Ok(_) => Ok(()),
+            Err(error) if error.sqlstate() == Some("42710") => Ok(()),
+            Err(error) if error.kind() == Kind::SourcePermission => Err(Error::PublicationRight { message: error.to_string(), sql }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The statement that creates the publication for these tables, given as quoted names.
+    #[must_use]
+    pub fn publication_sql(&self, tables: &[String]) -> String {
+        let config = self.config();
+        let publish = if config.inserts_only { "publish = 'insert', " } else { "" };
+        let list = if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", tables.join(", ")) };
+        format!(
+            "CREATE PUBLICATION {}{list} WITH ({publish}publish_via_partition_root = true)",
+            quote_identifier(&config.publication)
+        )
+    }
+
+    /// A hash of the publication's options and tables and of what else decides which changes the stream carries; `None` when the
+    /// publication does not exist.
+    pub(crate) fn publication_fingerprint(&self, connection: &mut Connection) -> Result<Option<String>, Error> {
+        let name = quote_literal(&self.config().publication);
+        let rows = connection.query(&format!(
+            "SELECT concat_ws(',', puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot) \
+             FROM pg_publication WHERE pubname = {name}"
+        ))?;
+        let Some(options) = rows.first().and_then(|row| row.get(0)).map(str::to_owned) else { return Ok(None) };
+        // `t::text` takes in the column list and row filter where the server has them (15+).
+        let rows = connection.query(&format!("SELECT t::text FROM pg_publication_tables AS t WHERE pubname = {name} ORDER BY 1"))?;
+        let mut hash = Fnv::new();
+        hash.add(&self.config().publication);
+        hash.add(&options);
+        for row in &rows {
+            hash.add(row.get(0).unwrap_or_default());
+        }
+        hash.add("messages=true");
+        hash.add(&format!("origin={}", self.config().origin));
+        Ok(Some(hash.text()))
+    }
+}
+
+/// Quoted names of the tables that `wanted` names. A partitioned table stands for its leaves; a leaf is taken alone only where its root
+/// is not wanted.
+fn wanted_tables(connection: &mut Connection, wanted: &Wanted) -> Result<Vec<String>, Error> {
+    let rows = connection.query(
+        "SELECT n.nspname, c.relname, rn.nspname, rc.relname \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN pg_class rc ON c.relispartition AND rc.oid = pg_partition_root(c.oid) \
+         LEFT JOIN pg_namespace rn ON rn.oid = rc.relnamespace \
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
+         ORDER BY 1, 2",
+    )?;
+    let mut tables = Vec::new();
+    for row in &rows {
+        let (Some(schema), Some(table)) = (row.get(0), row.get(1)) else { continue };
+        let root_is_wanted = match (row.get(2), row.get(3)) {
+            (Some(schema), Some(table)) => wanted(&format!("{schema}.{table}")),
+            _ => false,
+        };
+        if wanted(&format!("{schema}.{table}")) && !root_is_wanted {
+            tables.push(format!("{}.{}", quote_identifier(schema), quote_identifier(table)));
+        }
+    }
+    Ok(tables)
+}
+
+/// FNV-1a, 64 bit: stable across versions, which the standard library's hasher is not.
+struct Fnv(u64);
+
+impl Fnv {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, text: &str) {
+        for byte in text.bytes().chain([0]) {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
