@@ -1,0 +1,4 @@
+//! Bytes from the fuzzer go through `fuzz_body::json`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| relay_encode::fuzz_body::json(bytes));

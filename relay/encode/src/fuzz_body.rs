@@ -1,0 +1,106 @@
+//! What the fuzz targets and the time-boxed stable test run over any bytes: every parser, and what must hold afterwards.
+
+use crate::json;
+use crate::pointer::Pointer;
+use crate::predicate;
+use crate::properties;
+use crate::template::{Bare, Expression, HeaderItem, Reference};
+use crate::timestamp;
+
+/// JSON: a legal document splits into legal parts, and a legal string is unescaped to UTF-8.
+pub fn json(bytes: &[u8]) {
+    let Ok(document) = json::document(bytes) else { return };
+    for member in json::members(document).into_iter().flatten() {
+        let member = member.expect("the members of a legal document are legal");
+        assert!(json::document(member.value).is_ok());
+        assert_eq!(bytes_at(document, member.start, member.value.len()), member.value);
+        let _ = json::stands_for(member.name, b"a");
+    }
+    for element in json::elements(document).into_iter().flatten() {
+        assert!(json::document(element.expect("the elements of a legal document are legal")).is_ok());
+    }
+    if let (Some(inside), true) = (json::string_inside(document), std::str::from_utf8(document).is_ok()) {
+        let mut text = Vec::new();
+        if json::unescape(inside, &mut text) {
+            assert!(json::stands_for(inside, &text));
+            let mut again = Vec::new();
+            json::write_string(std::str::from_utf8(&text).expect("UTF-8 in, UTF-8 out"), &mut again);
+            assert!(json::document(&again).is_ok());
+        }
+    }
+    for pointer in ["/a", "/0", "/a/b/0"] {
+        let found = Pointer::parse(pointer).expect("legal").find(document).expect("a legal document");
+        assert!(found.is_none_or(|raw| json::document(raw).is_ok()));
+    }
+}
+
+/// java.util.Properties text: UTF-8 stays UTF-8.
+pub fn properties(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    let _ = properties::read(text, &mut key, &mut value, |key, value| {
+        assert!(std::str::from_utf8(key).is_ok() && std::str::from_utf8(value).is_ok());
+    });
+}
+
+/// The field language, conditions and timestamps.
+pub fn template(bytes: &[u8]) {
+    let _ = timestamp::parse(bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for bare in [Bare::Column, Bare::Literal] {
+        if let Ok(expression) = Expression::parse(text, bare) {
+            assert!(expression.alternatives.iter().all(|alternative| !alternative.is_empty()));
+        }
+    }
+    let _ = (Reference::parse(text), HeaderItem::parse(text), predicate::parse(text), Pointer::parse(text));
+}
+
+fn bytes_at(text: &[u8], start: usize, length: usize) -> &[u8] {
+    text.get(start..start + length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    /// Seeds with telling forms; random edits of them for about two seconds.
+    #[test]
+    fn edited_seeds_are_safe_for_two_seconds() {
+        const SEEDS: [&str; 8] = [
+            r#"{"a":{"b":[1,-2.5e+3,"\ud83d\ude00\n"]},"a":null,"":[{}]}"#,
+            "[[[[[[[[1,2],{}],\"\\u0000\"]]]]]]",
+            "#c\ntrace\\u0070arent = 00-ab\\\n   cd\nk:v\\",
+            "{topic} ?? outbox.event.{aggregate_type} ?? a#/b~1c",
+            "base64(payload#/x?) ?? relay_pos()",
+            "a = 1 and b in ('x','y') and c is not null",
+            "2026-01-05 12:34:56.789123+05:30 BC",
+            "const(\"x\"):name",
+        ];
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            for seed in SEEDS {
+                let mut bytes = seed.as_bytes().to_vec();
+                for _ in 0..=next(4) {
+                    let (at, other) = (next(bytes.len().max(1)), SEEDS[next(SEEDS.len())].as_bytes());
+                    let byte = other[next(other.len())];
+                    match next(4) {
+                        0 if !bytes.is_empty() => bytes[at] = byte,
+                        1 => bytes.insert(at.min(bytes.len()), byte),
+                        2 => bytes.truncate(at),
+                        _ => bytes.extend_from_slice(&other[next(other.len())..]),
+                    }
+                }
+                super::json(&bytes);
+                super::properties(&bytes);
+                super::template(&bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The header list of a route, resolved, and the rules for names that a row brings.
+
+use crate::field::{Field, Piece};
+use crate::json;
+use crate::properties;
+use relay_core::{Event, Poison, PoisonReason, Row};
+
+/// One step that writes headers.
+#[derive(Debug)]
+pub(crate) enum HeaderStep {
+    /// A column under a name. With `keeps_null`, NULL is a header with null value; else it leaves the header out.
+    Field { name: Box<str>, field: Field, keeps_null: bool },
+    /// The same for every row.
+    Constant { name: Box<str>, value: Box<str> },
+    /// Every entry of an object.
+    Entries(Field),
+    /// The trace context in java.util.Properties text.
+    Trace(Field),
+}
+
+/// Buffers that steps need now and then.
+#[derive(Debug, Default)]
+pub(crate) struct HeaderScratch {
+    name: Vec<u8>,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    trace: [Vec<u8>; 3],
+}
+
+const TRACE_NAMES: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+/// Whether Kafka and relay allow the name for a header that configuration or a row brings.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() || name.len() > 255 {
+        return Err("a header name must have 1 to 255 bytes");
+    }
+    if name.bytes().any(|byte| byte < 0x20 || byte == 0x7F) || (!name.is_ascii() && name.chars().any(char::is_control)) {
+        return Err("a header name must not have control characters");
+    }
+    if name.starts_with("relay-") || name.starts_with("__connect.") {
+        return Err("header names that begin with `relay-` or `__connect.` are kept for relay");
+    }
+    Ok(())
+}
+
+// === impl HeaderStep ===
+
+impl HeaderStep {
+    /// Appends what the row has to say.
+    #[inline]
+    pub(crate) fn write(&self, row: &Row<'_>, event: &mut Event, scratch: &mut HeaderScratch) -> Result<(), Poison> {
+        match self {
+            HeaderStep::Field { name, field, keeps_null } => {
+                match field.read(row)? {
+                    Piece::Null if *keeps_null => event.header(name, None),
+                    Piece::Null | Piece::Absent => {}
+                    Piece::Text(text) if !field.is_base64 => event.header(name, Some(field.check(text)?.as_bytes())),
+                    piece => {
+                        field.write_text(piece, event.out())?;
+                        event.end_header(name);
+                    }
+                }
+                Ok(())
+            }
+            HeaderStep::Constant { name, value } => {
+                event.header(name, Some(value.as_bytes()));
+                Ok(())
+            }
+            HeaderStep::Entries(field) => match field.read(row)? {
+                Piece::Null | Piece::Absent | Piece::Text(b"{}") => Ok(()),
+                Piece::Text(object) | Piece::Json(object) => entries(field, object, event, scratch),
+                Piece::Hex(_) | Piece::Bytes(_) => Err(not_an_object(field)),
+            },
+            HeaderStep::Trace(field) => match field.read(row)? {
+                Piece::Text(text) => trace(field, text, event, scratch),
+                Piece::Json(raw) => {
+                    scratch.value.clear();
+                    field.write_text(Piece::Json(raw), &mut scratch.value)?;
+                    let text = std::mem::take(&mut scratch.value);
+                    trace(field, &text, event, scratch)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+#[cold]
+fn not_an_object(field: &Field) -> Poison {
+    Poison::new(PoisonReason::Header, format!("column `{}` is not a JSON object", field.name))
+}
+
+/// String values raw, others as their JSON text, null as a null value.
+fn entries(field: &Field, object: &[u8], event: &mut Event, scratch: &mut HeaderScratch) -> Result<(), Poison> {
+    field.check(object)?;
+    let Some(members) = json::members(object) else { return Err(not_an_object(field)) };
+    for member in members {
+        let member =
+            member.map_err(|error| Poison::new(PoisonReason::Header, error.words(&format!("column `{}`", field.name))))?;
+        let plain = memchr::memchr(b'\\', member.name).is_none();
+        if !plain {
+            scratch.name.clear();
+            if !json::unescape(member.name, &mut scratch.name) {
+                return Err(field.poison("has a header name with half a surrogate pair"));
+            }
+        }
+        let name = std::str::from_utf8(if plain { member.name } else { &scratch.name }).unwrap_or_default();
+        check_name(name).map_err(|message| Poison::new(PoisonReason::Header, format!("column `{}`: {message}", field.name)))?;
+        match json::string_inside(member.value) {
+            Some(inside) if memchr::memchr(b'\\', inside).is_none() => event.header(name, Some(inside)),
+            Some(inside) => {
+                if !json::unescape(inside, event.out()) {
+                    return Err(field.poison("has a header value with half a surrogate pair"));
+                }
+                event.end_header(name);
+            }
+            None if member.value == b"null" => event.header(name, None),
+            None => event.header(name, Some(member.value)),
+        }
+    }
+    Ok(())
+}
+
+/// Those of traceparent, tracestate and baggage that the text has; the last of equal keys counts, as in Java.
+fn trace(field: &Field, text: &[u8], event: &mut Event, scratch: &mut HeaderScratch) -> Result<(), Poison> {
+    let text = field.check(text)?;
+    let HeaderScratch { key, value, trace, .. } = scratch;
+    let mut is_there = [false; 3];
+    let is_legal = properties::read(text, key, value, |key, value| {
+        if let Some(at) = TRACE_NAMES.iter().position(|name| name.as_bytes() == key) {
+            is_there[at] = true;
+            trace[at].clear();
+            trace[at].extend_from_slice(value);
+        }
+    });
+    if !is_legal {
+        let message = format!("column `{}` is not java.util.Properties text", field.name);
+        return Err(Poison::new(PoisonReason::Header, message));
+    }
+    for ((name, value), is_there) in TRACE_NAMES.into_iter().zip(trace).zip(is_there) {
+        if is_there {
+            event.header(name, Some(value));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_printable_and_not_ours() {
+        let long = "x".repeat(256);
+        for wrong in ["", "a\n", "\u{7f}", "\u{85}", "relay-pos", "__connect.errors.topic", &long] {
+            assert!(check_name(wrong).is_err(), "{wrong:?}");
+        }
+        for legal in ["a", "ä b", "relay", "Relay-x", &long[1..]] {
+            assert_eq!(check_name(legal), Ok(()), "{legal:?}");
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! A route meets its table: every name becomes a column index, once per Relation message.
+
+use crate::encode::Scratch;
+use crate::error::PlanError;
+use crate::field::{Field, Form, Names, oid};
+use crate::headers::HeaderStep;
+use crate::predicate::Test;
+use crate::route::{Route, Target, TopicRule, ValueEncoding};
+use crate::template::{Expression, HeaderItem, Part, Reference, Variable};
+use relay_core::{Kind, Relation};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// What turns the rows of one relation version, or the messages of one prefix, into events.
+///
+/// A plan belongs to the thread that encodes: it keeps the last legal topic and a few buffers between calls.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) route: Arc<Route>,
+    /// `schema.table`, or the message prefix.
+    pub(crate) label: Box<str>,
+    pub(crate) conditions: Box<[(Field, Test)]>,
+    pub(crate) topic: TopicStep,
+    pub(crate) key: Option<Text>,
+    pub(crate) id: Text,
+    pub(crate) headers: Box<[HeaderStep]>,
+    pub(crate) timestamp: Option<Field>,
+    pub(crate) partition: Option<Field>,
+    pub(crate) value: ValueStep,
+    /// Members of a message that the plan reads, by cell index.
+    pub(crate) members: Box<[Box<str>]>,
+    pub(crate) scratch: RefCell<Scratch>,
+}
+
+/// How the topic is made.
+#[derive(Debug)]
+pub(crate) enum TopicStep {
+    Text {
+        text: Text,
+        is_from_row: bool,
+    },
+    /// Through the route's regex.
+    Rewrite(Field),
+}
+
+/// Alternatives with their names resolved; neighbouring constants are one literal.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) alternatives: Box<[Box<[TextPart]>]>,
+}
+
+#[derive(Debug)]
+pub(crate) enum TextPart {
+    Literal(Box<str>),
+    Field(Field),
+    RelayPos,
+    Null,
+}
+
+/// How the record value is made.
+#[derive(Debug)]
+pub(crate) struct ValueStep {
+    pub(crate) alternatives: Box<[Field]>,
+    pub(crate) encoding: ValueEncoding,
+    /// What NULL becomes without `tombstone_on_null`.
+    pub(crate) null: &'static [u8],
+    pub(crate) envelope: Box<[EnvelopeMember]>,
+}
+
+/// A member of the envelope object: `,"name":`, and its column.
+pub(crate) type EnvelopeMember = (Box<[u8]>, Field);
+
+/// Resolves the names of one route, remembering for which field.
+struct Resolver<'a> {
+    route: &'a Route,
+    names: Names<'a>,
+    label: String,
+    schema: &'a str,
+    table: &'a str,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Resolves the route's names against the table.
+    ///
+    /// # Errors
+    /// A column that is missing or of a type that its field cannot take.
+    pub fn compile(route: &Arc<Route>, relation: &Relation) -> Result<Self, PlanError> {
+        Resolver {
+            route,
+            names: Names::Columns(relation),
+            label: relation.to_string(),
+            schema: &relation.schema,
+            table: &relation.name,
+        }
+        .plan(route)
+    }
+
+    /// Resolves the route's names for messages of that prefix.
+    ///
+    /// # Errors
+    /// A field whose form does not fit a message.
+    pub fn compile_message(route: &Arc<Route>, prefix: &str) -> Result<Self, PlanError> {
+        let names = Names::Members(Vec::new());
+        Resolver { route, names, label: prefix.to_owned(), schema: "", table: "" }.plan(route)
+    }
+
+    /// The route it was compiled from.
+    #[must_use]
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// `schema.table`, or the message prefix.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+}
+
+// === impl Resolver ===
+
+impl Resolver<'_> {
+    fn plan(mut self, shared: &Arc<Route>) -> Result<Plan, PlanError> {
+        let route = self.route;
+        let conditions = route.conditions.iter().map(|term| {
+            let field = self.field("match", &term.column)?;
+            match term.test.unfit(&field) {
+                Some(message) => Err(self.wrong_type("match", &field, &message)),
+                None => Ok((field, term.test.clone())),
+            }
+        });
+        let conditions = conditions.collect::<Result<_, _>>()?;
+        let topic = match &route.topic {
+            TopicRule::Template(expression) => TopicStep::Text {
+                text: self.text("topic", expression)?,
+                is_from_row: expression.alternatives.iter().flatten().any(|part| matches!(part, Part::Field(_))),
+            },
+            TopicRule::Rewrite(rewrite) => TopicStep::Rewrite(self.field("topic_from", &rewrite.from)?),
+        };
+        let key = route.key.as_ref().map(|expression| self.text("key", expression)).transpose()?;
+        let id = self.text("id", &route.id)?;
+        let headers = self.headers()?;
+        let timestamp = self.optional("timestamp", route.timestamp.as_ref())?;
+        if let Some(field) = &timestamp
+            && !is_raw_json(field)
+            && !matches!(field.type_oid, oid::TIMESTAMP | oid::TIMESTAMPTZ | oid::INT8)
+        {
+            return Err(self.wrong_type(
+                "timestamp",
+                field,
+                "it must be timestamp, timestamptz, or bigint with epoch milliseconds",
+            ));
+        }
+        let partition = self.optional("partition", route.partition.as_ref())?;
+        if let Some(field) = &partition
+            && !is_raw_json(field)
+            && !matches!(field.type_oid, oid::INT2 | oid::INT4 | oid::INT8)
+        {
+            return Err(self.wrong_type("partition", field, "it must be smallint, integer or bigint"));
+        }
+        let value = self.value()?;
+        let members = match self.names {
+            Names::Members(names) => names.into(),
+            Names::Columns(_) => Box::default(),
+        };
+        let scratch = RefCell::new(Scratch::new(route));
+        let (route, label) = (Arc::clone(shared), self.label.into());
+        Ok(Plan { route, label, conditions, topic, key, id, headers, timestamp, partition, value, members, scratch })
+    }
+
+    /// A field that must exist.
+    fn field(&mut self, field: &'static str, reference: &Reference) -> Result<Field, PlanError> {
+        let Some(found) = self.names.field(reference) else {
+            let column = &reference.column;
+            let hint = match self.names.nearest(column) {
+                Some(near) => format!("the table has a column `{near}`"),
+                None => format!("add the column or set `{field}` in this [[outbox]]"),
+            };
+            return Err(PlanError {
+                table: self.label.clone(),
+                field,
+                column: column.clone(),
+                message: format!("there is no column `{column}`, which `{field}` names"),
+                hint,
+                kind: Kind::ColumnMissing,
+            });
+        };
+        if found.pointer.is_some() && matches!(found.form, Form::Bytea | Form::Bool) {
+            return Err(self.wrong_type(field, &found, "a JSON pointer needs a json, jsonb or text column"));
+        }
+        if found.is_base64 && matches!(found.form, Form::Bytea | Form::Bool) {
+            return Err(self.wrong_type(field, &found, "base64 is decoded from text"));
+        }
+        Ok(found)
+    }
+
+    /// A field that may be unset, and with `?` may name a column that the table lacks.
+    fn optional(&mut self, field: &'static str, reference: Option<&Reference>) -> Result<Option<Field>, PlanError> {
+        match reference {
+            None => Ok(None),
+            Some(reference) => match self.field(field, reference) {
+                Err(error) if reference.is_optional && error.kind == Kind::ColumnMissing => Ok(None),
+                found => found.map(Some),
+            },
+        }
+    }
+
+    fn wrong_type(&self, field: &'static str, column: &Field, why: &str) -> PlanError {
+        PlanError {
+            table: self.label.clone(),
+            field,
+            column: column.name.to_string(),
+            message: format!("column `{}` (type oid {}) does not fit `{field}`: {why}", column.name, column.type_oid),
+            hint: String::new(),
+            kind: Kind::ConfigValue,
+        }
+    }
+
+    /// An alternative whose only fault is a missing column marked with `?` is left out.
+    fn text(&mut self, field: &'static str, expression: &Expression) -> Result<Text, PlanError> {
+        let mut alternatives = Vec::new();
+        let mut missing = None;
+        for alternative in &expression.alternatives {
+            let is_forgiving = |error: &PlanError| {
+                let is_optional =
+                    |part: &Part| matches!(part, Part::Field(field) if field.is_optional && field.column == error.column);
+                error.kind == Kind::ColumnMissing && alternative.iter().any(is_optional)
+            };
+            match self.alternative(field, alternative) {
+                Ok(parts) => alternatives.push(parts),
+                Err(error) if is_forgiving(&error) => missing = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match (alternatives.is_empty(), missing) {
+            (true, Some(error)) => Err(error),
+            _ => Ok(Text { alternatives: alternatives.into() }),
+        }
+    }
+
+    fn alternative(&mut self, field: &'static str, parts: &[Part]) -> Result<Box<[TextPart]>, PlanError> {
+        let mut resolved: Vec<TextPart> = Vec::new();
+        for part in parts {
+            let literal = match part {
+                Part::Literal(text) => text,
+                Part::Variable(variable) => self.variable(*variable),
+                Part::RelayPos => {
+                    resolved.push(TextPart::RelayPos);
+                    continue;
+                }
+                Part::Null => {
+                    resolved.push(TextPart::Null);
+                    continue;
+                }
+                Part::Field(reference) => {
+                    let found = self.field(field, reference)?;
+                    resolved.push(TextPart::Field(found));
+                    continue;
+                }
+            };
+            match resolved.last_mut() {
+                Some(TextPart::Literal(before)) => *before = format!("{before}{literal}").into(),
+                _ => resolved.push(TextPart::Literal(literal.into())),
+            }
+        }
+        Ok(resolved.into())
+    }
+
+    fn variable(&self, variable: Variable) -> &str {
+        let rest = || match &self.route.target {
+            Target::Table(glob) | Target::Message(glob) => glob.rest(&self.label).unwrap_or_default(),
+        };
+        match variable {
+            Variable::Table => self.table,
+            Variable::Schema => self.schema,
+            Variable::Prefix => &self.route.topic_prefix,
+            Variable::TableSuffix | Variable::PrefixRest => rest(),
+        }
+    }
+
+    /// A listed column: `None` when it is missing and that is allowed.
+    fn listed(&mut self, field: &'static str, reference: &Reference) -> Result<Option<Field>, PlanError> {
+        match self.field(field, reference) {
+            Err(error) if self.route.ignores_missing && error.kind == Kind::ColumnMissing => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    fn headers(&mut self) -> Result<Box<[HeaderStep]>, PlanError> {
+        let route = self.route;
+        let mut steps = Vec::new();
+        for item in &route.headers {
+            match item {
+                HeaderItem::Constant { name, value } => {
+                    steps.push(HeaderStep::Constant { name: name.as_str().into(), value: value.as_str().into() });
+                }
+                HeaderItem::Field { name, reference } => {
+                    if let Some(field) = self.listed("headers", reference)? {
+                        let keeps_null = !reference.is_optional && reference.pointer.is_none();
+                        steps.push(HeaderStep::Field { name: name.as_str().into(), field, keeps_null });
+                    }
+                }
+                HeaderItem::Entries(reference) => {
+                    if let Some(field) = self.listed("headers", reference)? {
+                        if matches!(field.form, Form::Bytea | Form::Bool) {
+                            return Err(self.wrong_type("headers", &field, "entries need a json, jsonb or text column"));
+                        }
+                        steps.push(HeaderStep::Entries(field));
+                    }
+                }
+            }
+        }
+        for (name, reference) in &route.trace {
+            if let Some(field) = self.optional(name, Some(reference))? {
+                steps.push(HeaderStep::Field { name: (*name).into(), field, keeps_null: false });
+            }
+        }
+        if let Some(field) = self.optional("trace_properties", route.trace_properties.as_ref())? {
+            if matches!(field.form, Form::Bytea | Form::Bool) {
+                return Err(self.wrong_type("trace_properties", &field, "it must be text"));
+            }
+            steps.push(HeaderStep::Trace(field));
+        }
+        Ok(steps.into())
+    }
+
+    fn value(&mut self) -> Result<ValueStep, PlanError> {
+        let route = self.route;
+        let mut alternatives = Vec::new();
+        for reference in &route.value {
+            let Some(field) = self.optional("value", Some(reference))? else { continue };
+            if field.type_oid == oid::OID {
+                let mut error = self.wrong_type("value", &field, "an oid names a large object, whose bytes are not in the log");
+                let (table, column) = (&self.label, &field.name);
+                error.hint = format!("ALTER TABLE {table} ALTER COLUMN \"{column}\" TYPE bytea USING lo_get(\"{column}\")");
+                return Err(error);
+            }
+            let is_text = matches!(field.type_oid, oid::TEXT | oid::VARCHAR | oid::BPCHAR) || is_raw_json(&field);
+            if route.value_encoding == ValueEncoding::Base64 && !is_text {
+                return Err(self.wrong_type("value", &field, "`value_encoding = \"base64\"` needs a text column"));
+            }
+            alternatives.push(field);
+        }
+        if alternatives.is_empty() {
+            // All were optional and are missing: the first says so.
+            let first = route.value.first().cloned().map(|reference| Reference { is_optional: false, ..reference });
+            alternatives.extend(self.optional("value", first.as_ref())?);
+        }
+        let is_json = alternatives.first().is_some_and(|field| field.form == Form::Json || is_raw_json(field));
+        let is_json = is_json || route.value_encoding == ValueEncoding::JsonString;
+        let envelope = self.envelope()?;
+        let null: &[u8] = if is_json { b"null" } else { b"" };
+        Ok(ValueStep { alternatives: alternatives.into(), encoding: route.value_encoding, null, envelope })
+    }
+
+    fn envelope(&mut self) -> Result<Box<[EnvelopeMember]>, PlanError> {
+        let mut members = Vec::new();
+        for (name, reference) in &self.route.envelope {
+            let Some(field) = self.listed("envelope", reference)? else { continue };
+            let is_offered = is_raw_json(&field)
+                || matches!(
+                    field.type_oid,
+                    oid::BOOL
+                        | oid::INT2
+                        | oid::INT4
+                        | oid::INT8
+                        | oid::TEXT
+                        | oid::VARCHAR
+                        | oid::BPCHAR
+                        | oid::UUID
+                        | oid::JSON
+                        | oid::JSONB
+                );
+            if !is_offered {
+                let why = "an envelope of this version takes boolean, integer, text, varchar, char, uuid, json and jsonb columns";
+                return Err(PlanError { kind: Kind::ConfigNotImplemented, ..self.wrong_type("envelope", &field, why) });
+            }
+            let mut member = vec![b','];
+            crate::json::write_string(name, &mut member);
+            member.push(b':');
+            members.push((member.into(), field));
+        }
+        Ok(members.into())
+    }
+}
+
+/// Whether what is read is raw JSON, whose own form tells its type.
+pub(crate) fn is_raw_json(field: &Field) -> bool {
+    field.form == Form::Member || field.pointer.is_some()
+}

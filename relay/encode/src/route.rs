@@ -1,0 +1,477 @@
+//! One outbox, checked: settings laid over their preset become a route, which waits for its table to appear.
+
+use crate::error::RouteError;
+use crate::glob::Glob;
+use crate::headers;
+use crate::predicate::{self, Term};
+use crate::preset::Preset;
+use crate::router;
+use crate::settings::{FormatSettings, OutboxSettings, RecordTimestamp};
+use crate::template::{Bare, Expression, HeaderItem, Part, Reference, Refusal, Variable};
+use crate::topic::{Rewrite, TopicRules};
+use relay_core::Relation;
+use std::sync::Arc;
+
+/// A checked `[[outbox]]` table.
+#[derive(Debug)]
+pub struct Route {
+    pub(crate) target: Target,
+    pub(crate) conditions: Vec<Term>,
+    pub(crate) id: Expression,
+    pub(crate) topic: TopicRule,
+    pub(crate) topics: TopicRules,
+    pub(crate) key: Option<Expression>,
+    pub(crate) value: Vec<Reference>,
+    pub(crate) value_encoding: ValueEncoding,
+    /// Name in the object and column.
+    pub(crate) envelope: Vec<(String, Reference)>,
+    pub(crate) headers: Vec<HeaderItem>,
+    pub(crate) ignores_missing: bool,
+    pub(crate) timestamp: Option<Reference>,
+    pub(crate) partition: Option<Reference>,
+    /// Header name, field name and column of traceparent, tracestate and baggage.
+    pub(crate) trace: Vec<(&'static str, Reference)>,
+    pub(crate) trace_properties: Option<Reference>,
+    pub(crate) tombstone_on_null: bool,
+    pub(crate) on_update: OnUpdate,
+    pub(crate) on_non_transactional: OnNonTransactional,
+    pub(crate) topic_prefix: String,
+    pub(crate) pipeline: String,
+    pub(crate) position_header: bool,
+    pub(crate) source_header: bool,
+    pub(crate) record_timestamp: RecordTimestamp,
+    preset: &'static Preset,
+    canonical: String,
+}
+
+/// What a route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Table(Glob),
+    Message(Glob),
+}
+
+/// How a topic is made.
+#[derive(Clone, Debug)]
+pub(crate) enum TopicRule {
+    Template(Expression),
+    Rewrite(Rewrite),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValueEncoding {
+    Auto,
+    Base64,
+    JsonString,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnUpdate {
+    Ignore,
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnNonTransactional {
+    Ignore,
+    Poison,
+}
+
+/// Every route of a pipeline, in the order of the file: the first that matches wins.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    routes: Vec<Arc<Route>>,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// Lays `settings` over their preset and checks all that can be checked without the table.
+    ///
+    /// # Errors
+    /// Every field that is wrong, contradicts another, or asks for something that this version does not implement.
+    pub fn new(mut settings: OutboxSettings, format: &FormatSettings) -> Result<Self, Vec<RouteError>> {
+        let mut errors = Vec::new();
+        let default_preset = match (&settings.message, &settings.router) {
+            (Some(_), _) => "wal-message",
+            (None, Some(_)) => "debezium",
+            (None, None) => "relay",
+        };
+        if settings.table.is_some() && settings.message.is_some() {
+            errors.push(RouteError::conflict("message", "an [[outbox]] has a `table` or a `message`, not both"));
+        }
+        router::apply(&mut settings, &mut errors);
+        let preset_name = settings.preset.clone().unwrap_or_else(|| default_preset.to_owned());
+        let found = Preset::find(&preset_name).and_then(|preset| Ok((preset, preset.settings()?)));
+        let (preset, preset_settings) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                errors.push(error);
+                return Err(errors);
+            }
+        };
+        let preset_settings = match (&settings.table, &settings.message) {
+            // The preset's default table gives way to a message and the other way round.
+            (None, Some(_)) => OutboxSettings { table: None, ..preset_settings },
+            (Some(_), None) => OutboxSettings { message: None, ..preset_settings },
+            _ => preset_settings,
+        };
+        let settings = settings.over(preset_settings);
+        let mut reader = Reader { settings: &settings, errors };
+        reader.refuse_later(format);
+        let route = reader.route(preset, format);
+        match route {
+            Some(route) if reader.errors.is_empty() => Ok(route),
+            _ => Err(reader.errors),
+        }
+    }
+
+    /// The preset it started from.
+    #[must_use]
+    pub fn preset(&self) -> &'static Preset {
+        self.preset
+    }
+
+    /// The table name or glob, if it takes rows.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        match &self.target {
+            Target::Table(glob) => Some(glob.as_str()),
+            Target::Message(_) => None,
+        }
+    }
+
+    /// The message prefix or glob, if it takes logical messages.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        match &self.target {
+            Target::Table(_) => None,
+            Target::Message(glob) => Some(glob.as_str()),
+        }
+    }
+
+    /// The settings that decide bytes and routing, one a line.
+    #[must_use]
+    pub fn canonical(&self) -> &str {
+        &self.canonical
+    }
+
+    /// The topic, if no row takes part in it.
+    #[must_use]
+    pub fn fixed_topic(&self) -> Option<&str> {
+        match &self.topic {
+            TopicRule::Template(expression) => expression.constant(),
+            TopicRule::Rewrite(_) => None,
+        }
+    }
+
+    /// Whether encoding asks for the time of encoding.
+    #[must_use]
+    pub fn needs_now(&self) -> bool {
+        self.record_timestamp == RecordTimestamp::Now
+    }
+}
+
+// === impl Routes ===
+
+impl Routes {
+    /// All routes, in the order of the file.
+    #[must_use]
+    pub fn new(routes: impl IntoIterator<Item = Route>) -> Self {
+        Self { routes: routes.into_iter().map(Arc::new).collect() }
+    }
+
+    /// Whether a route takes the table of that name, `schema.table`.
+    #[must_use]
+    pub fn names_table(&self, name: &str) -> bool {
+        self.route_of(name).is_some()
+    }
+
+    /// The route of a table.
+    #[must_use]
+    pub fn table(&self, relation: &Relation) -> Option<&Arc<Route>> {
+        self.route_of(&relation.to_string())
+    }
+
+    fn route_of(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| matches!(&route.target, Target::Table(glob) if glob.matches(name)))
+    }
+
+    /// The route of a logical message.
+    #[must_use]
+    pub fn message(&self, prefix: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| matches!(&route.target, Target::Message(glob) if glob.matches(prefix)))
+    }
+
+    /// Every route.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+}
+
+/// A field with its value, the values that are implemented, and how values of a later version begin.
+type Fixed<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str]);
+
+/// Reads one field after the other and collects what is wrong.
+struct Reader<'a> {
+    settings: &'a OutboxSettings,
+    errors: Vec<RouteError>,
+}
+
+impl Reader<'_> {
+    fn refuse(&mut self, field: &str, refusal: Refusal) {
+        self.errors.push(match refusal {
+            Refusal::Wrong(message) => RouteError::value(field, message),
+            Refusal::Later(what) => RouteError::not_implemented(field, what),
+        });
+    }
+
+    fn take<T>(&mut self, field: &str, parsed: Result<T, Refusal>) -> Option<T> {
+        parsed.map_err(|refusal| self.refuse(field, refusal)).ok()
+    }
+
+    /// Values that are legal and wait for a later version.
+    fn refuse_later(&mut self, format: &FormatSettings) {
+        let settings = self.settings;
+        let fixed: [Fixed<'_>; 10] = [
+            ("format", settings.format.as_deref(), &["raw"], &["cloudevents"]),
+            ("after_publish", settings.after_publish.as_deref(), &["keep"], &["delete", "update:"]),
+            ("retention", settings.retention.as_deref(), &["none"], &[""]),
+            ("order", settings.order.as_deref(), &[], &[""]),
+            ("dataschema", settings.dataschema.as_deref(), &[""], &[""]),
+            ("source_name", settings.source_name.as_deref(), &[], &[""]),
+            ("schema_version", settings.schema_version.as_deref(), &[""], &[""]),
+            ("on_scheduled", settings.on_scheduled.as_deref(), &["poison"], &["publish", "skip"]),
+            ("format.compat", Some(&format.compat), &["relay"], &["debezium"]),
+            ("format.invalid_utf8", Some(&format.invalid_utf8), &["poison"], &["replace", "base64"]),
+        ];
+        for (field, value, now, later) in fixed {
+            let Some(value) = value else { continue };
+            if !now.contains(&value) {
+                self.refuse_value(field, value, now, later);
+            }
+        }
+        if settings.outbox_id.is_some_and(|id| id != 0) {
+            self.errors.push(RouteError::not_implemented("outbox_id", "a generated id"));
+        }
+        if format.schemas && (settings.value_encoding.as_deref() == Some("json-string") || settings.envelope.is_some()) {
+            self.errors.push(RouteError::not_implemented("format.schemas", "`format.schemas = true` for outbox values"));
+        }
+    }
+
+    fn refuse_value(&mut self, field: &str, value: &str, now: &[&str], later: &[&str]) {
+        let is_later = later.iter().any(|later| value.starts_with(later));
+        self.errors.push(if is_later {
+            RouteError::not_implemented(field, format!("`{value}`"))
+        } else {
+            RouteError::value(field, format!("`{value}` is not known")).hint(format!("known: {}", now.join(", ")))
+        });
+    }
+
+    fn choice<T: Copy>(&mut self, field: &str, value: Option<&str>, known: &[(&str, T)], later: &[&str]) -> Option<T> {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let value = value.unwrap_or(names.first()?);
+        let found = known.iter().find(|(name, _)| *name == value).map(|(_, choice)| *choice);
+        if found.is_none() {
+            self.refuse_value(field, value, &names, later);
+        }
+        found
+    }
+
+    /// A field with a single column; empty means none.
+    fn reference(&mut self, field: &str, text: Option<&str>) -> Option<Reference> {
+        let text = text.filter(|text| !text.is_empty())?;
+        let parsed = Reference::parse(text);
+        self.take(field, parsed)
+    }
+
+    fn expression(&mut self, field: &str, text: Option<&str>, bare: Bare, target: &Target) -> Option<Expression> {
+        let text = text.filter(|text| !text.is_empty())?;
+        let parsed = Expression::parse(text, bare);
+        let expression = self.take(field, parsed)?;
+        let (is_message, has_star) = match target {
+            Target::Table(glob) => (false, glob.has_star()),
+            Target::Message(glob) => (true, glob.has_star()),
+        };
+        let cases = [
+            (Variable::Table, "{table}", is_message, "stands only where `table` is set"),
+            (Variable::Schema, "{schema}", is_message, "stands only where `table` is set"),
+            (Variable::TableSuffix, "{table_suffix}", is_message || !has_star, "needs a `*` in `table`"),
+            (Variable::PrefixRest, "{prefix_rest}", !is_message || !has_star, "needs a `*` in `message`"),
+        ];
+        for (variable, name, is_wrong, why) in cases {
+            if is_wrong && expression.uses(variable) {
+                self.errors.push(RouteError::value(field, format!("`{name}` {why}")));
+            }
+        }
+        Some(expression)
+    }
+
+    fn route(&mut self, preset: &'static Preset, format: &FormatSettings) -> Option<Route> {
+        let settings = self.settings;
+        let target = match (&settings.table, &settings.message) {
+            (Some(table), _) if !table.is_empty() => Some(Target::Table(Glob::new(table))),
+            (_, Some(message)) if !message.is_empty() => Some(Target::Message(Glob::new(message))),
+            _ => None,
+        };
+        let Some(target) = target else {
+            self.errors.push(RouteError::value("table", "an [[outbox]] needs a `table` or a `message`"));
+            return None;
+        };
+        let topics = TopicRules::new(format);
+        let topic = self.topic(&topics, &target);
+        let id = self.expression("id", settings.id.as_deref(), Bare::Column, &target);
+        if settings.id.as_deref().unwrap_or_default().is_empty() {
+            self.errors
+                .push(RouteError::value("id", "every event needs an id").hint("name the column of the table's primary key"));
+        }
+        let key = self.expression("key", settings.key.as_deref(), Bare::Column, &target);
+        let value = self.value();
+        let conditions = match settings.matches.as_deref() {
+            Some(text) => self.take("match", predicate::parse(text)).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let value_encoding = self.choice(
+            "value_encoding",
+            settings.value_encoding.as_deref(),
+            &[("auto", ValueEncoding::Auto), ("base64", ValueEncoding::Base64), ("json-string", ValueEncoding::JsonString)],
+            &["wrap:"],
+        );
+        let envelope = self.envelope();
+        if !envelope.is_empty() && !matches!(value_encoding, Some(ValueEncoding::Auto) | None) {
+            self.errors.push(RouteError::conflict("envelope", "an envelope goes with `value_encoding = \"auto\"` only"));
+        }
+        let headers = self.headers();
+        let ignores_missing =
+            self.choice("missing_columns", settings.missing_columns.as_deref(), &[("error", false), ("ignore", true)], &[]);
+        let trace =
+            [("traceparent", &settings.traceparent), ("tracestate", &settings.tracestate), ("baggage", &settings.baggage)];
+        let trace = trace.into_iter().filter_map(|(name, text)| Some((name, self.reference(name, text.as_deref())?))).collect();
+        let on_update = self.choice(
+            "on_update",
+            settings.on_update.as_deref(),
+            &[("ignore", OnUpdate::Ignore), ("stop", OnUpdate::Stop)],
+            &["publish"],
+        );
+        let on_non_transactional = self.choice(
+            "on_non_transactional",
+            settings.on_non_transactional.as_deref(),
+            &[("ignore", OnNonTransactional::Ignore), ("poison", OnNonTransactional::Poison)],
+            &[],
+        );
+        let prefix = if format.topic_prefix.is_empty() { &format.pipeline } else { &format.topic_prefix };
+        Some(Route {
+            conditions,
+            id: id?,
+            topic: topic?,
+            topics,
+            key,
+            value,
+            value_encoding: value_encoding?,
+            envelope,
+            headers,
+            ignores_missing: ignores_missing?,
+            timestamp: self.reference("timestamp", settings.timestamp.as_deref()),
+            partition: self.reference("partition", settings.partition.as_deref()),
+            trace,
+            trace_properties: self.reference("trace_properties", settings.trace_properties.as_deref()),
+            tombstone_on_null: settings.tombstone_on_null.unwrap_or(false),
+            on_update: on_update?,
+            on_non_transactional: on_non_transactional?,
+            topic_prefix: prefix.clone(),
+            pipeline: format.pipeline.clone(),
+            position_header: format.position_header,
+            source_header: format.source_header,
+            record_timestamp: format.record_timestamp,
+            preset,
+            canonical: canonical(settings, format, prefix),
+            target,
+        })
+    }
+
+    fn topic(&mut self, topics: &TopicRules, target: &Target) -> Option<TopicRule> {
+        let settings = self.settings;
+        let text = settings.topic.as_deref().unwrap_or_default();
+        if text.is_empty() {
+            self.errors.push(RouteError::value("topic", "every event needs a topic"));
+            return None;
+        }
+        if let Some(regex) = settings.topic_match.as_deref().filter(|regex| !regex.is_empty()) {
+            let Some(from) = self.reference("topic_from", settings.topic_from.as_deref()) else {
+                self.errors.push(RouteError::value("topic_from", "`topic_match` needs the routing column"));
+                return None;
+            };
+            if text.contains('{') && !text.contains("${") {
+                let hint = "with `topic_match`, `topic` is its replacement: `$1`, `${name}`";
+                self.errors.push(RouteError::value("topic", "a template does not go with `topic_match`").hint(hint));
+                return None;
+            }
+            return match Rewrite::new(from, regex, text) {
+                Ok(rewrite) => Some(TopicRule::Rewrite(rewrite)),
+                Err((field, message)) => {
+                    self.errors.push(RouteError::value(field, message));
+                    None
+                }
+            };
+        }
+        let expression = self.expression("topic", Some(text), Bare::Literal, target)?;
+        let is_fixed = |alternative: &Vec<Part>| matches!(alternative.as_slice(), [Part::Literal(_)]);
+        for alternative in expression.alternatives.iter().filter(|alternative| is_fixed(alternative)) {
+            if let [Part::Literal(topic)] = alternative.as_slice()
+                && let Err(message) = topics.check(topic.as_bytes(), false)
+            {
+                self.errors.push(RouteError::value("topic", message));
+            }
+        }
+        Some(TopicRule::Template(expression))
+    }
+
+    fn value(&mut self) -> Vec<Reference> {
+        let text = self.settings.value.as_deref().unwrap_or_default();
+        if text.is_empty() {
+            self.errors.push(RouteError::value("value", "every event needs a payload column"));
+        }
+        let alternatives: Vec<Result<Reference, Refusal>> = text.split("??").map(Reference::parse).collect();
+        alternatives.into_iter().filter_map(|parsed| self.take("value", parsed)).collect()
+    }
+
+    fn envelope(&mut self) -> Vec<(String, Reference)> {
+        let mut entries = Vec::new();
+        for text in self.settings.envelope.iter().flatten() {
+            match HeaderItem::parse(text) {
+                Ok(HeaderItem::Field { name, reference }) => entries.push((name, reference)),
+                Ok(_) => self.refuse("envelope", Refusal::Wrong(format!("`{text}` is not of the form column or column:alias"))),
+                Err(refusal) => self.refuse("envelope", refusal),
+            }
+        }
+        entries
+    }
+
+    fn headers(&mut self) -> Vec<HeaderItem> {
+        let mut items = Vec::new();
+        for text in self.settings.headers.iter().flatten() {
+            let parsed = HeaderItem::parse(text);
+            let Some(item) = self.take("headers", parsed) else { continue };
+            let name = match &item {
+                HeaderItem::Field { name, .. } | HeaderItem::Constant { name, .. } => Some(name),
+                HeaderItem::Entries(_) => None,
+            };
+            if let Some(Err(message)) = name.map(|name| headers::check_name(name)) {
+                self.errors.push(RouteError::value("headers", format!("`{text}`: {message}")));
+            }
+            items.push(item);
+        }
+        items
+    }
+}
+
+/// Everything that decides what a row becomes, as text that is the same in every build.
+fn canonical(settings: &OutboxSettings, format: &FormatSettings, prefix: &str) -> String {
+    format!(
+        "{}on_non_transactional={}\nprefix={prefix}\nposition_header={}\nsource_header={}\n",
+        settings.canonical(),
+        settings.on_non_transactional.as_deref().unwrap_or_default(),
+        format.position_header,
+        format.source_header,
+    )
+}

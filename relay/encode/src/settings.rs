@@ -1,0 +1,251 @@
+//! What a person writes about one outbox: the fields of an `[[outbox]]` table, each optional, and the format they share.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One `[[outbox]]` table. What is `None` comes from the preset.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutboxSettings {
+    /// Name of the preset that this table starts from.
+    pub preset: Option<String>,
+    /// Table, or a glob over `schema.table`.
+    pub table: Option<String>,
+    /// Prefix of logical messages, exact or glob, in place of `table`.
+    pub message: Option<String>,
+    /// `raw`; `cloudevents` later.
+    pub format: Option<String>,
+    /// Condition that a row must meet to be an event; joined to the preset's by `and`.
+    #[serde(rename = "match")]
+    pub matches: Option<String>,
+    /// Names the event: column, pointer or template.
+    pub id: Option<String>,
+    /// Topic template, or with `topic_match` its replacement.
+    pub topic: Option<String>,
+    /// Routing column, read only with `topic_match`.
+    pub topic_from: Option<String>,
+    /// Regex over the routing column.
+    pub topic_match: Option<String>,
+    /// Record key: column, pointer or template.
+    pub key: Option<String>,
+    /// Payload: column or pointer.
+    pub value: Option<String>,
+    /// `auto`, `base64`, `json-string`.
+    pub value_encoding: Option<String>,
+    /// Columns put beside the payload in an object.
+    pub envelope: Option<Vec<String>>,
+    /// Column with the version of that object's schema.
+    pub schema_version: Option<String>,
+    /// Header list, in order.
+    pub headers: Option<Vec<String>>,
+    /// `error`, `ignore`: a listed header or envelope column does not exist.
+    pub missing_columns: Option<String>,
+    /// Event type.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// Column with the record timestamp.
+    pub timestamp: Option<String>,
+    /// Integer column naming the partition.
+    pub partition: Option<String>,
+    /// Column copied to the header `traceparent`; `column?` = if the table has it.
+    pub traceparent: Option<String>,
+    /// Column copied to the header `tracestate`.
+    pub tracestate: Option<String>,
+    /// Column copied to the header `baggage`.
+    pub baggage: Option<String>,
+    /// Column with java.util.Properties text that holds the trace context.
+    pub trace_properties: Option<String>,
+    /// Whether an empty payload is a null record value.
+    pub tombstone_on_null: Option<bool>,
+    /// Column of the CloudEvents attribute.
+    pub dataschema: Option<String>,
+    /// `ignore`, `stop`; `publish` later.
+    pub on_update: Option<String>,
+    /// `ignore`, `poison`: a message emitted outside a transaction.
+    pub on_non_transactional: Option<String>,
+    /// Row due in the future: `poison`, `publish`, `skip`.
+    pub on_scheduled: Option<String>,
+    /// Poll mode: what becomes of a published row.
+    pub after_publish: Option<String>,
+    /// Poll mode: order of rows.
+    pub order: Option<String>,
+    /// How long published rows are kept.
+    pub retention: Option<String>,
+    /// Value of the header `x-source`, for one preset.
+    pub source_name: Option<String>,
+    /// Number in generated ids, for one preset.
+    pub outbox_id: Option<i64>,
+    /// Debezium's outbox router options under their own names.
+    pub router: Option<BTreeMap<String, RouterValue>>,
+}
+
+/// A value of `[outbox.router]`: Debezium's options are text, TOML may have them typed.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum RouterValue {
+    /// `true` or `false`.
+    Flag(bool),
+    /// A number.
+    Number(i64),
+    /// Text.
+    Text(String),
+}
+
+/// What all routes of a pipeline share: `[format]`, and the topics that rows may not choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormatSettings {
+    /// Pipeline name: header `relay-src`.
+    pub pipeline: String,
+    /// `{prefix}` in templates; empty = the pipeline's name.
+    pub topic_prefix: String,
+    /// `relay`; `debezium` later.
+    pub compat: String,
+    /// Whether values carry their schema; only `false` so far.
+    pub schemas: bool,
+    /// Whether each record carries `relay-pos`.
+    pub position_header: bool,
+    /// Whether each record carries `relay-src`.
+    pub source_header: bool,
+    /// Record timestamp of a row without timestamp column.
+    pub record_timestamp: RecordTimestamp,
+    /// `poison`; `replace` and `base64` later.
+    pub invalid_utf8: String,
+    /// relay's own topics: checkpoint and dlq.
+    pub internal_topics: Vec<String>,
+    /// Globs that a topic taken from row data must match; empty = any legal name.
+    pub allowed_topics: Vec<String>,
+}
+
+/// Record timestamp of a row without timestamp column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordTimestamp {
+    /// The commit time of the source transaction.
+    #[default]
+    Commit,
+    /// The time of encoding.
+    Now,
+}
+
+// === impl OutboxSettings ===
+
+/// Takes a field of the first that has it.
+macro_rules! overlay {
+    ($user:ident over $preset:ident: $($field:ident),* $(,)?) => {
+        OutboxSettings {
+            matches: join($user.matches, $preset.matches),
+            router: None,
+            $($field: $user.$field.or($preset.$field)),*
+        }
+    };
+}
+
+impl OutboxSettings {
+    /// These settings where they say something, else the preset's.
+    #[must_use]
+    pub fn over(self, preset: Self) -> Self {
+        let user = self;
+        overlay!(user over preset:
+            preset, table, message, format, id, topic, topic_from, topic_match, key, value, value_encoding, envelope,
+            schema_version, headers, missing_columns, event_type, timestamp, partition, traceparent, tracestate, baggage,
+            trace_properties, tombstone_on_null, dataschema, on_update, on_non_transactional, on_scheduled, after_publish, order,
+            retention, source_name, outbox_id,
+        )
+    }
+
+    /// What decides the bytes and the routing of events, one `field=value` a line: the text that is fingerprinted.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        let list = |items: &Option<Vec<String>>| items.as_ref().map(|items| format!("{items:?}"));
+        let flag = |flag: &Option<bool>| flag.map(|flag| flag.to_string());
+        let fields: [(&str, Option<String>); 23] = [
+            ("table", self.table.clone()),
+            ("message", self.message.clone()),
+            ("format", self.format.clone()),
+            ("match", self.matches.clone()),
+            ("id", self.id.clone()),
+            ("topic", self.topic.clone()),
+            ("topic_from", self.topic_from.clone()),
+            ("topic_match", self.topic_match.clone()),
+            ("key", self.key.clone()),
+            ("value", self.value.clone()),
+            ("value_encoding", self.value_encoding.clone()),
+            ("envelope", list(&self.envelope)),
+            ("schema_version", self.schema_version.clone()),
+            ("headers", list(&self.headers)),
+            ("missing_columns", self.missing_columns.clone()),
+            ("timestamp", self.timestamp.clone()),
+            ("partition", self.partition.clone()),
+            ("traceparent", self.traceparent.clone()),
+            ("tracestate", self.tracestate.clone()),
+            ("baggage", self.baggage.clone()),
+            ("trace_properties", self.trace_properties.clone()),
+            ("tombstone_on_null", flag(&self.tombstone_on_null)),
+            ("on_update", self.on_update.clone()),
+        ];
+        fields.into_iter().filter_map(|(name, value)| Some(format!("{name}={}\n", value?.escape_debug()))).collect()
+    }
+}
+
+/// A preset's condition and the user's must both hold.
+fn join(user: Option<String>, preset: Option<String>) -> Option<String> {
+    let texts: Vec<String> = [preset, user].into_iter().flatten().filter(|text| !text.trim().is_empty()).collect();
+    (!texts.is_empty()).then(|| texts.join(" and "))
+}
+
+// === impl RouterValue ===
+
+impl RouterValue {
+    /// As Debezium's own configuration would have it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            RouterValue::Flag(flag) => flag.to_string(),
+            RouterValue::Number(number) => number.to_string(),
+            RouterValue::Text(text) => text.trim().to_owned(),
+        }
+    }
+}
+
+// === impl FormatSettings ===
+
+impl Default for FormatSettings {
+    fn default() -> Self {
+        Self {
+            pipeline: String::new(),
+            topic_prefix: String::new(),
+            compat: "relay".to_owned(),
+            schemas: false,
+            position_header: true,
+            source_header: false,
+            record_timestamp: RecordTimestamp::Commit,
+            invalid_utf8: "poison".to_owned(),
+            internal_topics: Vec::new(),
+            allowed_topics: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_errors_and_reserved_words_are_keys() {
+        let settings: OutboxSettings = toml::from_str("type = \"kind\"\nmatch = \"a = 1\"").expect("known keys");
+        assert_eq!((settings.event_type.as_deref(), settings.matches.as_deref()), (Some("kind"), Some("a = 1")));
+        let error = toml::from_str::<OutboxSettings>("tabel = \"x\"").expect_err("no such key");
+        assert!(error.to_string().contains("tabel"));
+    }
+
+    #[test]
+    fn conditions_are_joined_and_the_rest_is_overlaid() {
+        let some = |text: &str| Some(text.to_owned());
+        let preset = OutboxSettings { matches: some("a = 1"), key: some("k"), id: some("id"), ..Default::default() };
+        let user = OutboxSettings { matches: some("b = 2"), key: some("x"), ..Default::default() };
+        let both = user.over(preset);
+        assert_eq!(both.matches.as_deref(), Some("a = 1 and b = 2"));
+        assert_eq!((both.key.as_deref(), both.id.as_deref()), (Some("x"), Some("id")));
+        assert_eq!(both.canonical(), "match=a = 1 and b = 2\nid=id\nkey=x\n");
+    }
+}

@@ -1,0 +1,192 @@
+//! SQL text for `relay init` and `relay preset sql`: tables, publication, role and rights. Nothing here touches a server.
+
+use crate::preset::Preset;
+
+/// Before PostgreSQL 18 there is no `uuidv7()`.
+const UUIDV7_FUNCTION: &str = "\
+CREATE FUNCTION relay_uuidv7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
+  SELECT encode(set_byte(b, 6, get_byte(b, 6) & 15 | 112), 'hex')::uuid
+  FROM (SELECT substr(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 3, 6)
+               || substr(uuid_send(gen_random_uuid()), 7, 10) AS b) t
+$$;
+
+";
+
+/// Words that cannot stand as a table or column name without quotes.
+const RESERVED: &[&str] = &[
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "column",
+    "constraint",
+    "create",
+    "default",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "from",
+    "grant",
+    "group",
+    "having",
+    "in",
+    "initially",
+    "intersect",
+    "into",
+    "lateral",
+    "leading",
+    "limit",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "select",
+    "some",
+    "symmetric",
+    "table",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "when",
+    "where",
+    "window",
+    "with",
+];
+
+/// CREATE TABLE for a preset; `None` when it needs no table. `table` is raw text, `schema.table` or `table`.
+#[must_use]
+pub fn table_sql(preset: &Preset, table: &str, server_major: u32) -> Option<String> {
+    let text = preset.table_sql?;
+    let needs_function = text.contains("{uuid}") && server_major < 18;
+    let uuid = if server_major < 18 { "relay_uuidv7" } else { "uuidv7" };
+    let text = text
+        .replace("{table}", &qualified(table))
+        .replace("{table_default}", &qualified(&format!("{table}_default")))
+        .replace("{uuid}", uuid);
+    Some(if needs_function { format!("{UUIDV7_FUNCTION}{text}") } else { text })
+}
+
+/// CREATE PUBLICATION for outbox tables alone: inserts, under the root's name. Without tables it carries messages only.
+#[must_use]
+pub fn publication_sql(publication: &str, tables: &[&str]) -> String {
+    let tables: Vec<String> = tables.iter().map(|table| qualified(table)).collect();
+    let list = if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", tables.join(", ")) };
+    let name = identifier(publication);
+    format!("CREATE PUBLICATION {name}{list} WITH (publish = 'insert', publish_via_partition_root = true);\n")
+}
+
+/// CREATE ROLE for relay; the password is left to the owner.
+#[must_use]
+pub fn role_sql(role: &str) -> String {
+    format!("CREATE ROLE {} WITH LOGIN REPLICATION;  -- then \\password, or a certificate\n", identifier(role))
+}
+
+/// What relay may do with the outbox tables in log mode.
+#[must_use]
+pub fn grants_sql(role: &str, tables: &[&str]) -> String {
+    let role = identifier(role);
+    let mut schemas: Vec<&str> = tables.iter().filter_map(|table| Some(table.split_once('.')?.0)).collect();
+    schemas.sort_unstable();
+    schemas.dedup();
+    let usage = schemas.into_iter().filter(|schema| *schema != "public");
+    let usage = usage.map(|schema| format!("GRANT USAGE ON SCHEMA {} TO {role};\n", identifier(schema)));
+    let select = tables.iter().map(|table| format!("GRANT SELECT ON {} TO {role};\n", qualified(table)));
+    usage.chain(select).collect()
+}
+
+/// Every role may emit messages unless this is run: it leaves the right to the application's role alone.
+#[must_use]
+pub fn message_grants_sql(application_role: &str, server_major: u32) -> String {
+    // PostgreSQL 17 added the argument `flush`, which is part of the function's identity.
+    let flush = if server_major >= 17 { ", boolean" } else { "" };
+    let role = identifier(application_role);
+    ["text", "bytea"]
+        .iter()
+        .map(|content| {
+            let function = format!("pg_catalog.pg_logical_emit_message(boolean, text, {content}{flush})");
+            format!("REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC;\nGRANT EXECUTE ON FUNCTION {function} TO {role};\n")
+        })
+        .collect()
+}
+
+/// An identifier, quoted where SQL needs it.
+#[must_use]
+pub fn identifier(name: &str) -> String {
+    let mut bytes = name.bytes();
+    let starts_plain = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_plain = starts_plain && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if is_plain && !RESERVED.contains(&name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// `schema.table` with each part quoted where needed; the first dot divides.
+fn qualified(table: &str) -> String {
+    match table.split_once('.') {
+        Some((schema, table)) => format!("{}.{}", identifier(schema), identifier(table)),
+        None => identifier(table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relay_table_on_18_and_before() {
+        let preset = Preset::find("relay").expect("known");
+        let new = table_sql(preset, "public.outbox", 18).expect("a table");
+        assert!(new.starts_with("CREATE TABLE public.outbox (\n") && new.contains("DEFAULT uuidv7(),"));
+        assert!(new.contains("CREATE TABLE public.outbox_default PARTITION OF public.outbox DEFAULT;"));
+        let old = table_sql(preset, "Shop.Order", 17).expect("a table");
+        assert!(old.starts_with("CREATE FUNCTION relay_uuidv7()") && old.contains("DEFAULT relay_uuidv7(),"));
+        assert!(old.contains("CREATE TABLE \"Shop\".\"Order\" ("));
+        assert!(!old.contains('{') || old.contains("'{}'"));
+        let debezium = table_sql(Preset::find("debezium").expect("known"), "outboxevent", 14).expect("a table");
+        assert!(debezium.starts_with("CREATE TABLE outboxevent (") && !debezium.contains("FUNCTION"));
+        assert_eq!(table_sql(Preset::find("wal-message").expect("known"), "x", 18), None);
+    }
+
+    #[test]
+    fn publication_role_and_rights() {
+        assert_eq!(
+            publication_sql("relay_orders", &["public.outbox", "s.user"]),
+            "CREATE PUBLICATION relay_orders FOR TABLE public.outbox, s.\"user\" \
+             WITH (publish = 'insert', publish_via_partition_root = true);\n"
+        );
+        assert_eq!(
+            grants_sql("relay", &["s.a", "outbox"]),
+            "GRANT USAGE ON SCHEMA s TO relay;\nGRANT SELECT ON s.a TO relay;\nGRANT SELECT ON outbox TO relay;\n"
+        );
+        assert!(message_grants_sql("app", 17).contains("(boolean, text, bytea, boolean) FROM PUBLIC"));
+        assert!(message_grants_sql("app", 16).contains("(boolean, text, text) TO app"));
+        assert!(role_sql("a\"b").starts_with("CREATE ROLE \"a\"\"b\" WITH LOGIN REPLICATION;"));
+    }
+}
