@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Turns published server artifacts into running PostgreSQL and Kafka servers, and their faults and rows into verdicts.
+
+pub mod certs;
+pub mod chaos;
+pub mod consumer;
+pub mod fetch;
+pub mod http;
+pub mod kafka;
+mod lane;
+pub mod load;
+pub mod oracle;
+pub mod outbox;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod relay;
+pub mod scratch;
+pub mod seed;
+pub mod topics;
+pub mod versions;
+pub mod wait;
+pub mod watchdog;
+
+pub use certs::Certs;
+pub use chaos::Chaos;
+pub use consumer::{Isolation, Reader, Rec, Tail, read_all};
+pub use kafka::Kafka;
+pub use load::Load;
+pub use oracle::{Event, Oracle, Outcome, Report};
+pub use outbox::Outbox;
+pub use postgres::Postgres;
+pub use process::{Exit, Process};
+pub use proxy::{Direction, Proxy};
+pub use relay::Relay;
+pub use scratch::Scratch;
+pub use seed::Seed;
+pub use topics::unique_topic;
+pub use versions::Version;
+pub use wait::{secs, until};

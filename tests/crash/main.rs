@@ -1,0 +1,8 @@
+//! Kill and fault suites against the real binary and real servers; each prints its seed and what it injected.
+//!
+//! `RELAY_TEST_SEED` repeats a run, `RELAY_CRASH_SECONDS` lengthens it (time budget a suite).
+
+mod kills;
+mod network;
+mod servers;
+mod story;

@@ -1,0 +1,60 @@
+//! A pipeline under load: a server, a broker's topic, one or two relays, and an oracle that judges the end.
+
+use relay_tests::consumer::{Isolation, Reader};
+use relay_tests::kafka::Kafka;
+use relay_tests::load::Load;
+use relay_tests::oracle::Report;
+use relay_tests::outbox::Outbox;
+use relay_tests::postgres::Postgres;
+use relay_tests::relay::{Builder, Relay};
+use relay_tests::wait::{secs, try_until};
+use std::time::Duration;
+
+/// What every suite sets: quick checkpoints and short sessions, so that a minute holds many crashes.
+pub const QUICK: &str = r#"
+delivery.checkpoint_interval = "200ms"
+delivery.idle_checkpoint_interval = "500ms"
+source.log.wal_sender_timeout = "6s"
+shutdown.grace = "10s"
+"#;
+
+/// How long a suite injects faults.
+pub fn budget(seconds: u64) -> Duration {
+    secs(std::env::var("RELAY_CRASH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(seconds))
+}
+
+/// A relay for that outbox, with the suites' settings.
+pub fn relay(url: &str, brokers: &str, outbox: &Outbox) -> Builder {
+    Builder::new(&outbox.pipeline).url(url).brokers(brokers).table(&outbox.table).toml(QUICK)
+}
+
+/// Ends the load, waits until the topic holds every committed row, and judges it.
+#[track_caller]
+pub fn judge(load: &mut Load, brokers: &str, topic: &str, relay: &mut Relay) -> Report {
+    load.stop();
+    let reader = Reader::new(brokers);
+    let read = || load.oracle().check(&reader.read_all(&[topic], Isolation::Committed));
+    let complete = try_until(secs(90), || {
+        std::thread::sleep(Duration::from_millis(300));
+        Some(read()).filter(Report::is_complete)
+    });
+    let report = complete.unwrap_or_else(read);
+    if !report.is_clean() {
+        let logs = relay.logs();
+        let tail: Vec<&str> = logs.lines().rev().take(40).collect();
+        println!("status: {:?}\nlast lines of relay's log, newest first:\n{}", relay.try_status(), tail.join("\n"));
+    }
+    report.assert_at_least_once();
+    report
+}
+
+/// A topic of four partitions for a suite.
+pub fn topic(kafka: &Kafka, name: &str) -> String {
+    kafka.create_topic(name, 4, &[]);
+    name.to_owned()
+}
+
+/// A load that writes to one topic through `url`.
+pub fn load(db: &Postgres, outbox: &Outbox, topic: &str, seed: u64) -> Load {
+    Load::on(&db.url("app"), outbox).topic(topic).rate(1_500.0).padding(100).seed(seed).start()
+}

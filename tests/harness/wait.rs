@@ -1,0 +1,30 @@
+//! Turns a condition and a deadline into its value or a panic that says what was waited for.
+
+use std::time::{Duration, Instant};
+
+/// Asks `probe` until it answers `Some`, at growing intervals of 2 to 50 ms; panics after `limit`.
+#[track_caller]
+pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    try_until(limit, &mut probe).unwrap_or_else(|| panic!("waited {limit:?} in vain for {what}"))
+}
+
+/// As [`until`], for a caller that reports the failure itself.
+pub fn try_until<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(value) = probe() {
+            return Some(value);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Seconds, for deadlines that read as prose.
+pub fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
