@@ -1,4 +1,9 @@
 //! Integration tests, one binary so that they share a broker.
 
+mod delivery;
 mod orphans;
+mod poison;
+mod refusals;
+mod scene;
 mod servers;
+mod stalls;

@@ -110,7 +110,7 @@ fn parse_history(content: &str) -> Vec<(u32, Lsn)> {
 }
 
 /// Why the slot cannot be read by relay, if so.
-fn unfit(
+pub(crate) fn unfit(
     kind: &str,
     plugin: Option<&str>,
     database: Option<&str>,

@@ -18,6 +18,11 @@ pub trait Sink {
     /// Offers one event.
     fn enqueue(&mut self, event: &Event, ticket: Ticket) -> Enqueue;
 
+    /// Offers the dlq record of an event that cannot be published. A sink whose dlq topic no event may choose overrides this.
+    fn park(&mut self, record: &Event, ticket: Ticket) -> Enqueue {
+        self.enqueue(record, ticket)
+    }
+
     /// Nothing more is coming for now: what was accepted should leave at once instead of waiting for a fuller batch.
     fn nudge(&mut self);
 

@@ -172,6 +172,16 @@ impl Acks {
     }
 }
 
+// === impl Frontier ===
+
+impl Frontier {
+    /// Whether the event at that position is durable, by itself or because nothing of its transaction had to be sent.
+    #[must_use]
+    pub fn covers(&self, position: Position) -> bool {
+        position.commit_lsn < self.end_lsn || self.inside.is_some_and(|inside| inside >= position)
+    }
+}
+
 // === impl Window ===
 
 impl Window {
@@ -245,7 +255,9 @@ impl Window {
     /// The server has sent everything up to `wal_end`; with nothing in flight that is durable knowledge.
     pub fn keepalive(&mut self, wal_end: Lsn) {
         if self.transactions.is_empty() && wal_end > self.frontier.end_lsn {
-            self.frontier = Frontier { end_lsn: wal_end, inside: None };
+            // The server has not come to the half-done transaction yet: its head stays done.
+            let inside = self.frontier.inside.filter(|inside| inside.commit_lsn >= wal_end);
+            self.frontier = Frontier { end_lsn: wal_end, inside };
         }
     }
 
@@ -321,6 +333,12 @@ impl Window {
     #[must_use]
     pub fn oldest_commit_time_us(&self) -> Option<i64> {
         self.transactions.front().map(|sent| sent.commit_time_us)
+    }
+
+    /// The first ticket that is not contiguously acknowledged.
+    #[must_use]
+    pub fn first_unacknowledged(&self) -> Ticket {
+        Ticket(self.base)
     }
 
     /// Events in flight.

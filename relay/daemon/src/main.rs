@@ -1,2 +1,32 @@
-//! The relay daemon.
-fn main() {}
+//! The binary: one command, one exit code.
+
+mod admin;
+mod cli;
+mod clock;
+mod command;
+mod log;
+mod metrics;
+mod monitor;
+mod parts;
+mod settings;
+mod status;
+mod stream;
+mod supervise;
+
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::from_process() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let flags = &cli.flags;
+    let code = match &cli.command {
+        Command::Run(args) => command::run::run(flags, args),
+        Command::Check(args) => command::check::check(flags, args),
+        Command::Version(_) => command::version::version(flags),
+        _ => 64,
+    };
+    ExitCode::from(code)
+}

@@ -63,6 +63,15 @@ impl Flow {
         self.open = None;
     }
 
+    pub(super) fn disconnected(&mut self) {
+        self.received = Lsn::ZERO;
+    }
+
+    /// Whether the head of a transaction was handled and its rest not.
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
     /// Everything up to here was handled.
     pub(super) fn resume_from(&mut self, frontier: Frontier) {
         self.received_end = frontier.end_lsn;
@@ -114,7 +123,8 @@ impl Session {
         }
         let position = Position { commit_lsn: open.commit_lsn, seq: open.next_seq };
         if !self.condemned.is_empty()
-            && let Some(message) = self.condemned.get(&position)
+            && let Some((message, until_ms)) = self.condemned.get(&position)
+            && self.now_ms < *until_ms
         {
             return Admission::Condemned(position, Poison::new(PoisonReason::Rejected, message.clone()));
         }
@@ -178,10 +188,6 @@ impl Session {
             self.flow.received_end = end_lsn;
             self.flow.inside = None;
         }
-        if self.isolate_until.is_some_and(|until| until.commit_lsn <= commit_lsn) {
-            self.isolate_until = None;
-            self.condemned.clear();
-        }
         Ok(())
     }
 
@@ -191,13 +197,14 @@ impl Session {
         if !self.is_streaming() {
             return;
         }
+        if is_urgent {
+            self.progress.is_forced = true;
+        }
         if self.flow.open.is_none() && wal_end > self.flow.received_end {
             self.flow.received_end = wal_end;
-            self.flow.inside = None;
+            // While the server decodes its way to the transaction that was cut, the head of that one stays handled.
+            self.flow.inside = self.flow.inside.filter(|inside| inside.commit_lsn >= wal_end);
             self.window.keepalive(wal_end);
-            if is_urgent {
-                self.progress.is_forced = true;
-            }
         }
     }
 

@@ -3,6 +3,9 @@
 //! A driver feeds it what happened ([`Input`], and for the stream the methods of `flow`), passes the time with [`Session::tick`], and
 //! carries out the [`Order`]s it takes from [`Session::orders`]. The session spans connections: it outlives each of them. Production and
 //! the tests drive this very type; a test may "crash" after any order and start a new session on what was durable by then.
+//!
+//! One of `Inspect`, `ReadCheckpoint`, `CreatePublication`, `CreateSlot` and `Hold` is under way at a time: the answer to one that was
+//! followed by another of them, or by `Disconnect`, must not reach the session. A `Store` is always answered; the next comes after that.
 
 mod flow;
 mod progress;
@@ -135,6 +138,9 @@ pub enum Busy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Ask the server who it is and how slot and publication stand.
+    ///
+    /// While a stream is held (its connection may be dead without anybody having noticed), an inspection that finds the slot active for
+    /// another backend, or for none, is answered with [`Input::Lost`]: else an epoch would be claimed under the feet of the slot's holder.
     Inspect,
     /// Read the checkpoint store to its end.
     ReadCheckpoint,
@@ -243,28 +249,47 @@ pub struct Session {
     fault: Option<Fault>,
     drain: Option<Drain>,
     isolate_until: Option<Position>,
-    condemned: HashMap<Position, String>,
+    /// Events that the broker refused alone: its words, and until when that is taken for final.
+    condemned: HashMap<Position, (String, u64)>,
+    /// Since when events may flow.
+    streaming_since_ms: u64,
+    /// When a rewind may go on to the stream: a destination that refuses everything must not cause a storm of connections.
+    resume_at_ms: u64,
 }
 
 /// Where the session stands. Only `Streaming` reads events.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    Waiting { until_ms: u64, then: Next },
+    Waiting {
+        until_ms: u64,
+        then: Next,
+    },
     Inspecting(Next),
     ReadingFirst,
     StoringBootstrap,
     CreatingPublication,
     CreatingSlot,
     Holding(Next),
-    Standby { retry_ms: u64 },
-    Settling { until_ms: u64 },
+    Standby {
+        retry_ms: u64,
+    },
+    Settling {
+        until_ms: u64,
+    },
     ReadingAgain,
     Claiming,
+    /// The slot is held again after a lost connection: was another epoch claimed meanwhile?
+    Rereading,
     Streaming,
-    Rewinding { since_ms: u64, then: AfterRewind },
+    Rewinding {
+        since_ms: u64,
+        then: AfterRewind,
+    },
     Renewing,
     StoringLast,
-    Stopped { retry_ms: u64 },
+    Stopped {
+        retry_ms: u64,
+    },
     Ended,
 }
 
@@ -273,6 +298,8 @@ enum Phase {
 enum Next {
     /// The start protocol, before the slot is held.
     Start,
+    /// Whether the slot is really missing, a checkpoint having been found.
+    SurelyMissing,
     /// The start protocol's checks, the slot being held.
     Checks,
     /// Going on after a lost connection.
@@ -293,6 +320,9 @@ struct Drain {
     deadline_ms: u64,
     read_to: Option<Lsn>,
 }
+
+/// A stream that went on for so long is healthy: the next failure starts with a short wait again.
+const HEALTHY_MS: u64 = 10_000;
 
 // === impl Session ===
 
@@ -319,6 +349,8 @@ impl Session {
             drain: None,
             isolate_until: None,
             condemned: HashMap::new(),
+            streaming_since_ms: 0,
+            resume_at_ms: 0,
         };
         session.start_over();
         session
@@ -351,13 +383,15 @@ impl Session {
         self.now_ms = now_ms;
         match self.phase {
             Phase::Waiting { until_ms, then } if now_ms >= until_ms => match then {
-                Next::Start => self.start_over(),
-                Next::Checks | Next::Resume => self.inspect(then),
+                Next::Start | Next::SurelyMissing => self.start_over(),
+                Next::Checks => self.inspect(then),
+                Next::Resume => self.hold_again(),
             },
             Phase::Standby { retry_ms } if now_ms >= retry_ms => self.hold(Lsn::ZERO, Next::Start),
             Phase::Settling { until_ms } if now_ms >= until_ms => self.read_again(),
             Phase::Stopped { retry_ms } if now_ms >= retry_ms => self.start_over(),
             Phase::Rewinding { since_ms, then } => self.rewinding(since_ms, then, outstanding),
+            Phase::Streaming if now_ms >= self.streaming_since_ms + HEALTHY_MS => self.attempts = 0,
             _ => {}
         }
         self.drain_step();
@@ -398,6 +432,7 @@ impl Session {
                     | Phase::Waiting { then: Next::Resume, .. }
                     | Phase::Inspecting(Next::Resume)
                     | Phase::Holding(Next::Resume)
+                    | Phase::Rereading
                     | Phase::Renewing
                     | Phase::Rewinding { then: AfterRewind::Stream | AfterRewind::RenewAndStream, .. }
             )
@@ -410,8 +445,9 @@ impl Session {
             self.phase,
             Phase::Settling { .. }
                 | Phase::ReadingAgain
-                | Phase::Inspecting(Next::Checks)
+                | Phase::Inspecting(Next::Checks | Next::Resume)
                 | Phase::Claiming
+                | Phase::Rereading
                 | Phase::Streaming
                 | Phase::StoringLast
         )
@@ -443,6 +479,18 @@ impl Session {
 
     fn order(&mut self, order: Order) {
         self.orders.push(order);
+    }
+
+    fn disconnect(&mut self) {
+        // Nothing may be confirmed to the next connection for what this one had sent.
+        self.flow.disconnected();
+        self.order(Order::Disconnect);
+    }
+
+    fn stream(&mut self) {
+        self.streaming_since_ms = self.now_ms;
+        self.fault = None;
+        self.phase = Phase::Streaming;
     }
 
     fn note(&mut self, note: Note) {

@@ -1,7 +1,7 @@
 //! From acknowledgements to the stored checkpoint to what PostgreSQL is told.
 
 use super::{Phase, Session};
-use crate::checkpoint::{AcceptedGap, RecordState};
+use crate::checkpoint::{AcceptedGap, Record, RecordState};
 use crate::lsn::Lsn;
 use crate::session::{Note, Order};
 use crate::window::{Delivered, Failure, Frontier};
@@ -22,8 +22,12 @@ pub(super) struct Progress {
     /// Store at once.
     pub(super) is_forced: bool,
     /// The highest position ever confirmed.
-    confirmed: Lsn,
+    pub(super) confirmed: Lsn,
     pub(super) accepted_gaps: Vec<AcceptedGap>,
+    /// A store was ordered and has not been answered: a checkpoint takes one at a time.
+    is_under_way: bool,
+    /// The record to store after the one under way, whose outcome then decides nothing any more.
+    next: Option<Box<Record>>,
 }
 
 /// The positions of a standby status update.
@@ -44,6 +48,7 @@ impl Progress {
 
     pub(super) fn start(&mut self, epoch: u64, frontier: Frontier, confirmed: Lsn) {
         self.epoch = epoch;
+        self.stored = Frontier::default();
         self.storing = Some(frontier);
         self.has_events = false;
         // Older servers let a lower position move the slot back.
@@ -63,9 +68,22 @@ impl Session {
     /// Reads the acknowledgements that came in; `delivered` sees each source transaction that is now durable.
     pub fn advance(&mut self, mut delivered: impl FnMut(Delivered)) {
         let before = self.window.frontier();
-        self.window.advance(&mut delivered);
-        if self.window.frontier() != before {
+        let mut has_events = false;
+        self.window.advance(|transaction| {
+            has_events |= transaction.events > 0;
+            delivered(transaction);
+        });
+        if self.window.is_empty() {
+            // A keepalive that came while events were in flight counts now.
+            self.window.keepalive(self.flow.received_end);
+        }
+        let frontier = self.window.frontier();
+        if has_events || (frontier.inside.is_some() && frontier.inside != before.inside) {
             self.progress.has_events = true;
+        }
+        if self.isolate_until.is_some_and(|until| frontier.covers(until)) {
+            self.isolate_until = None;
+            self.condemned.clear();
         }
         for (ticket, failure) in self.window.take_failures() {
             self.delivery_failed(ticket, &failure);
@@ -102,6 +120,10 @@ impl Session {
     }
 
     pub(super) fn store_done(&mut self, result: Result<(), Failure>) {
+        self.progress.is_under_way = false;
+        if let Some(record) = self.progress.next.take() {
+            return self.order_store(*record);
+        }
         match self.phase {
             Phase::StoringBootstrap => self.bootstrap_stored(result),
             Phase::Claiming => self.claimed(result),
@@ -133,7 +155,7 @@ impl Session {
         }
         let frontier = self.window.frontier();
         if frontier == self.progress.stored {
-            self.progress.is_forced = false;
+            self.progress.is_forced &= !self.window.is_empty();
             return;
         }
         let interval_ms =
@@ -150,7 +172,17 @@ impl Session {
         self.progress.storing = Some(frontier);
         self.progress.has_events = false;
         let record = self.record(state, self.progress.epoch, Some(frontier));
-        self.order(Order::Store(Box::new(record)));
+        self.order_store(record);
+    }
+
+    /// Orders the store, or keeps the record until the store under way is answered: its answer must not be taken for this one's.
+    pub(super) fn order_store(&mut self, record: Record) {
+        if self.progress.is_under_way {
+            self.progress.next = Some(Box::new(record));
+        } else {
+            self.progress.is_under_way = true;
+            self.order(Order::Store(Box::new(record)));
+        }
     }
 
     pub(super) fn is_storing(&self) -> bool {

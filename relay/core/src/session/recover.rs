@@ -5,12 +5,14 @@ use crate::checkpoint::RecordState;
 use crate::error::{Action, Kind};
 use crate::lsn::Lsn;
 use crate::sink::PurgeScope;
-use crate::window::{Failure, FailureKind, Ticket};
+use crate::window::{Failure, FailureKind, Frontier, Ticket};
 
 /// How long a rewind waits for what is on the wire before it gives that up too: in-flight requests are answered or timed out by then.
 const IN_FLIGHT_MS: u64 = 60_000;
 /// What is left of the grace when the last checkpoint is written, whatever is still in flight.
 const LAST_STORE_MS: u64 = 1_000;
+/// After so long an event that was refused, and that nobody parked or skipped, is tried again: the topic's limit may have been raised.
+const CONDEMNED_MS: u64 = 60_000;
 /// Bounds of the slow look at a stopped stream.
 const STOPPED_MS: (u64, u64) = (5_000, 60_000);
 
@@ -28,17 +30,16 @@ pub(super) enum Cause {
 impl Session {
     /// The stream's connection broke. The window stays: what is in flight goes on, and the stream will be taken up behind it.
     pub(super) fn lost(&mut self, fault: Fault) {
+        self.flow.disconnected();
         match self.phase {
             Phase::Streaming if fault.kind == Kind::SourceSilent => {
                 self.note(Note::Fault(fault.clone(), 0));
                 self.fault = Some(fault);
                 // The server may have freed the slot: what we still had to send must not arrive behind a successor's events.
+                self.disconnect();
                 self.rewind_because(Cause::Silent);
             }
-            Phase::Streaming => {
-                self.order(Order::Disconnect);
-                self.failed(fault, Next::Resume);
-            }
+            Phase::Streaming | Phase::Rereading | Phase::Inspecting(Next::Resume) => self.failed(fault, Next::Resume),
             Phase::Holding(next) => self.failed(fault, next),
             Phase::Settling { .. } | Phase::ReadingAgain | Phase::Claiming | Phase::Inspecting(Next::Checks) => {
                 // A claimed epoch may or may not be durable; the next start claims a higher one.
@@ -50,15 +51,20 @@ impl Session {
 
     /// An event that the sink accepted did not become durable.
     pub(super) fn delivery_failed(&mut self, ticket: Ticket, failure: &Failure) {
-        if self.phase == Phase::Ended || matches!(self.phase, Phase::Rewinding { .. }) {
-            return;
+        match (self.phase, failure.kind) {
+            (Phase::Ended, _) => return,
+            (Phase::Rewinding { .. }, FailureKind::Fatal) => return self.rewind(AfterRewind::RenewAndStream),
+            (Phase::Rewinding { .. }, FailureKind::Fenced) => {}
+            (Phase::Rewinding { .. }, _) => return,
+            _ => {}
         }
         let position = self.window.position_of(ticket);
         match failure.kind {
             FailureKind::Rejected => {
                 if self.isolate_until.is_some() && self.window.events() == 1 {
                     let Some(position) = position else { return };
-                    if self.condemned.insert(position, failure.message.clone()).is_some() {
+                    let verdict = (failure.message.clone(), self.now_ms + CONDEMNED_MS);
+                    if self.condemned.insert(position, verdict).is_some_and(|(_, until_ms)| self.now_ms < until_ms) {
                         // Its dlq record was refused as well.
                         let message = format!("the dlq record of event {position} was refused: {}", failure.message);
                         return self.stop(Fault { kind: Kind::Poison, message });
@@ -71,13 +77,26 @@ impl Session {
                         self.note(Note::Isolating(last));
                     }
                 }
-                self.rewind_because(Cause::Rejected);
+                self.undelivered(Kind::SinkRejected, failure, Cause::Rejected);
             }
-            FailureKind::UnknownTopic => self.rewind_because(Cause::UnknownTopic),
-            FailureKind::Fatal => self.rewind_because(Cause::Fatal),
+            FailureKind::UnknownTopic => self.undelivered(Kind::TopicMissing, failure, Cause::UnknownTopic),
+            FailureKind::Fatal => self.undelivered(Kind::SinkFatal, failure, Cause::Fatal),
             FailureKind::Fenced => self.stop(Fault { kind: Kind::Fenced, message: failure.message.clone() }),
-            FailureKind::Denied | FailureKind::Transient | FailureKind::Purged => self.rewind_because(Cause::Transient),
+            FailureKind::Denied => self.undelivered(Kind::SinkPermission, failure, Cause::Transient),
+            FailureKind::Transient | FailureKind::Purged => {
+                self.undelivered(Kind::SinkUnreachable, failure, Cause::Transient);
+            }
         }
+    }
+
+    /// Says what the destination said, and goes back: after a rejection at once, since isolation makes progress; else with back-off.
+    fn undelivered(&mut self, kind: Kind, failure: &Failure, cause: Cause) {
+        let wait_ms = if cause == Cause::Rejected { 0 } else { self.backoff_ms() };
+        let fault = Fault { kind, message: failure.message.clone() };
+        self.note(Note::Fault(fault.clone(), wait_ms));
+        self.fault = Some(fault);
+        self.resume_at_ms = self.now_ms + wait_ms;
+        self.rewind_because(cause);
     }
 
     pub(super) fn rewind_because(&mut self, cause: Cause) {
@@ -97,18 +116,20 @@ impl Session {
     /// The one way back: purge, drop the window, read again from the frontier.
     pub(super) fn rewind(&mut self, then: AfterRewind) {
         if let Phase::Rewinding { since_ms, then: planned } = self.phase {
-            // The harder end wins.
-            if matches!(then, AfterRewind::Stop { .. } | AfterRewind::StandBy) && planned != then {
+            if then.hardness() >= planned.hardness() {
                 self.phase = Phase::Rewinding { since_ms, then };
             }
             return;
         }
+        // The slot is let go only when nothing is in flight: else our events could arrive behind those of a successor.
         self.phase = Phase::Rewinding { since_ms: self.now_ms, then };
-        self.order(Order::Disconnect);
         self.order(Order::Purge(PurgeScope::Queued));
     }
 
     pub(super) fn rewinding(&mut self, since_ms: u64, then: AfterRewind, outstanding: usize) {
+        if self.now_ms < since_ms {
+            return;
+        }
         if outstanding > 0 {
             if self.now_ms >= since_ms + IN_FLIGHT_MS {
                 self.phase = Phase::Rewinding { since_ms: self.now_ms, then };
@@ -120,8 +141,15 @@ impl Session {
         self.window.advance(|_| {});
         let frontier = self.window.rewind();
         self.flow.resume_from(frontier);
+        self.disconnect();
+        let has_lease = matches!(then, AfterRewind::StartOver | AfterRewind::Stop { .. });
+        if has_lease && self.progress.epoch > 0 && self.progress.stored != Frontier::default() && frontier != self.progress.stored
+        {
+            // The next start begins here: without this record, each look at a stopped stream would send the same events again.
+            self.store(RecordState::Running, frontier);
+        }
         match then {
-            AfterRewind::Stream => self.inspect(Next::Resume),
+            AfterRewind::Stream => self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then: Next::Resume },
             AfterRewind::RenewAndStream => {
                 self.phase = Phase::Renewing;
                 self.order(Order::Renew);
@@ -137,19 +165,24 @@ impl Session {
             return;
         }
         match result {
-            Ok(()) => self.inspect(Next::Resume),
+            Ok(()) => self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then: Next::Resume },
             Err(message) => {
                 let wait_ms = self.backoff_ms();
                 let fault = Fault { kind: Kind::SinkUnreachable, message };
                 self.note(Note::Fault(fault.clone(), wait_ms));
                 self.fault = Some(fault);
-                self.phase = Phase::Rewinding { since_ms: self.now_ms, then: AfterRewind::RenewAndStream };
+                self.phase = Phase::Rewinding { since_ms: self.now_ms + wait_ms, then: AfterRewind::RenewAndStream };
             }
         }
     }
 
     /// The stream must not go on. The process stays; the slot is let go, so that a person can repair it.
     pub(super) fn stop(&mut self, fault: Fault) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        // The next look tries the event itself again: a person may have raised the topic's limit.
+        self.condemned.clear();
         let full = (STOPPED_MS.0 << self.attempts.min(4)).min(STOPPED_MS.1);
         self.attempts = self.attempts.saturating_add(1);
         let wait_ms = full / 2 + self.random(full / 2);
@@ -189,7 +222,11 @@ impl Session {
             _ if is_late || !self.is_ours() => self.end(),
             _ if self.is_storing() => {}
             phase => {
-                let reads_on = phase == Phase::Streaming && drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn);
+                let reads_on = drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn);
+                // Whether the epoch is still ours is being looked up: nothing is confirmed before that.
+                if matches!(phase, Phase::Rereading | Phase::Inspecting(Next::Resume)) && !is_nearly_late {
+                    return;
+                }
                 if (!reads_on && self.window.events() == 0) || is_nearly_late {
                     self.phase = Phase::StoringLast;
                     self.store(RecordState::Stopped, self.window.frontier());
@@ -200,5 +237,20 @@ impl Session {
 
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
+    }
+}
+
+// === impl AfterRewind ===
+
+impl AfterRewind {
+    /// Of two ends that are demanded while a rewind is under way, the harder one wins.
+    fn hardness(self) -> u8 {
+        match self {
+            AfterRewind::Stream => 0,
+            AfterRewind::RenewAndStream => 1,
+            AfterRewind::StartOver => 2,
+            AfterRewind::StandBy => 3,
+            AfterRewind::Stop { .. } => 4,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The start protocol (kafka.md, section 8): from nothing to a held slot, checked against the checkpoint, with an epoch of our own.
 
-use super::{AfterRewind, Busy, Fault, Input, Next, Note, Order, Phase, Server, Session};
+use super::{AfterRewind, Busy, Fault, Input, Next, Note, Order, Phase, Rewind, Server, Session};
 use crate::checkpoint::{AcceptedGap, ReadError, Reading, Record, RecordState};
 use crate::error::{Action, Kind};
 use crate::lsn::Lsn;
@@ -16,6 +16,8 @@ const STANDBY_MS: u64 = 1_000;
 
 impl Session {
     pub(super) fn start_over(&mut self) {
+        // No epoch is ours until the next claim: what was stored under the last one is not confirmed to a slot held anew.
+        self.progress.epoch = 0;
         self.inspect(Next::Start);
     }
 
@@ -38,37 +40,84 @@ impl Session {
         match next {
             Next::Start => {
                 self.server = Some(server);
-                self.phase = Phase::ReadingFirst;
-                self.order(Order::ReadCheckpoint);
+                self.read(Phase::ReadingFirst);
+            }
+            Next::SurelyMissing => {
+                self.server = Some(server);
+                self.choose_slot(true);
             }
             Next::Checks => {
                 self.server = Some(server);
                 self.claim();
             }
-            Next::Resume => match self.check_resume(&server) {
-                Ok(()) => {
-                    self.server = Some(server);
-                    self.hold(self.flow.received_end, Next::Resume);
-                }
-                Err(fault) => self.failed(fault, Next::Resume),
-            },
+            Next::Resume => self.resume(server),
+        }
+    }
+
+    fn read(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.order(Order::ReadCheckpoint);
+    }
+
+    /// Takes the stream up again where it was cut. Everything is checked with the slot held: before that, it may still be moved.
+    pub(super) fn hold_again(&mut self) {
+        self.hold(self.flow.received_end, Next::Resume);
+    }
+
+    fn resume(&mut self, server: Server) {
+        if let Err(fault) = self.check_resume(&server) {
+            return self.failed(fault, Next::Resume);
+        }
+        // Past our checkpoint: somebody moved the slot, perhaps another relay that had it meanwhile. The full protocol tells.
+        let is_moved = server.slot.as_ref().is_some_and(|slot| slot.confirmed_flush > self.progress.stored.end_lsn);
+        let is_altered = self.server.as_ref().is_some_and(|before| before.publication != server.publication);
+        // Indexes inside a transaction count what the publication sends; with another one they mean nothing.
+        if is_moved || (is_altered && (self.flow.is_inside() || self.window.open_commit().is_some())) {
+            self.note(Note::Rewinding(Rewind::Source));
+            return self.rewind(AfterRewind::StartOver);
+        }
+        if is_altered {
+            self.note(Note::PublicationChanged);
+        }
+        if let Some(slot) = &server.slot {
+            // Older servers let a lower position move the slot back.
+            self.progress.confirmed = self.progress.confirmed.max(slot.confirmed_flush);
+        }
+        self.server = Some(server);
+        self.stream();
+        self.note(Note::Resumed(self.flow.received_end));
+    }
+
+    fn is_overtaken(&self, reading: &Reading) -> bool {
+        let epoch = self.progress.epoch;
+        let is_foreign = |record: &Record| record.epoch == epoch && record.instance != self.config.instance;
+        reading.highest_epoch > epoch || reading.newest.as_ref().is_some_and(is_foreign)
+    }
+
+    /// After a lost connection: another instance may have had the slot, claimed an epoch and gone again without our seeing it. Our records
+    /// would lose against its record for ever.
+    fn check_epoch(&mut self, result: Result<Reading, ReadError>) {
+        match result {
+            Ok(reading) if self.is_overtaken(&reading) => {
+                self.was_standby = true;
+                self.note(Note::Rewinding(Rewind::Source));
+                self.rewind(AfterRewind::StartOver);
+            }
+            Ok(_) => self.inspect(Next::Resume),
+            Err(error) => self.failed(unread(&error), Next::Resume),
         }
     }
 
     pub(super) fn checkpoint_read(&mut self, result: Result<Reading, ReadError>) {
+        if self.phase == Phase::Rereading {
+            return self.check_epoch(result);
+        }
         if !matches!(self.phase, Phase::ReadingFirst | Phase::ReadingAgain) {
             return;
         }
         let reading = match result {
             Ok(reading) => reading,
-            Err(error) => {
-                let kind = match error {
-                    ReadError::Unreachable(_) => Kind::CheckpointUnreachable,
-                    ReadError::Denied(_) => Kind::SinkPermission,
-                    ReadError::Unusable(_) => Kind::CheckpointUnusable,
-                };
-                return self.failed(Fault { kind, message: error.to_string() }, Next::Start);
-            }
+            Err(error) => return self.failed(unread(&error), Next::Start),
         };
         let is_first = self.phase == Phase::ReadingFirst;
         self.reading = reading;
@@ -76,11 +125,11 @@ impl Session {
         if let Err(fault) = self.check_identity() {
             return self.failed(fault, Next::Start);
         }
-        if is_first { self.choose_slot() } else { self.inspect(Next::Checks) }
+        if is_first { self.choose_slot(false) } else { self.inspect(Next::Checks) }
     }
 
     /// Before the slot is held: is there one, and may we create it?
-    fn choose_slot(&mut self) {
+    fn choose_slot(&mut self, is_sure: bool) {
         let Some(server) = self.server.clone() else { return };
         let newest = self.reading.newest.clone();
         let newest = newest.as_ref();
@@ -107,7 +156,7 @@ impl Session {
                 } else {
                     self.phase = Phase::StoringBootstrap;
                     let record = self.record(RecordState::Bootstrapping, 0, None);
-                    self.order(Order::Store(Box::new(record)));
+                    self.order_store(record);
                 };
             }
             None if is_first_start => Some(Fault {
@@ -117,6 +166,8 @@ impl Session {
                      SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput');"
                 ),
             }),
+            // Another instance's first start may have come between the look at the server and the look at the store.
+            None if !is_sure => return self.inspect(Next::SurelyMissing),
             None => Some(Fault { kind: Kind::SlotMissing, message: format!("slot `{slot}` does not exist{}", since(newest)) }),
         };
         match fault {
@@ -134,6 +185,11 @@ impl Session {
 
     fn create_publication(&mut self) {
         // Publication first: the slot's decoding looks it up as of the WAL it reads (postgres.md, section 8).
+        // One that its owner made is taken as it is; the role may have no right to create another.
+        if self.server.as_ref().is_some_and(|server| server.publication.is_some()) {
+            self.phase = Phase::CreatingSlot;
+            return self.order(Order::CreateSlot);
+        }
         self.phase = Phase::CreatingPublication;
         self.order(Order::CreatePublication);
     }
@@ -167,10 +223,7 @@ impl Session {
             (Ok(()), Next::Resume) => {
                 self.flow.connected();
                 self.progress.connected();
-                self.attempts = 0;
-                self.fault = None;
-                self.phase = Phase::Streaming;
-                self.note(Note::Resumed(self.flow.received_end));
+                self.read(Phase::Rereading);
             }
             (Ok(()), _) => {
                 self.flow.connected();
@@ -206,18 +259,19 @@ impl Session {
 
     pub(super) fn stand_by(&mut self) {
         self.attempts = 0;
+        self.progress.epoch = 0;
         let retry_ms = self.now_ms + STANDBY_MS * 3 / 4 + self.random(STANDBY_MS / 2);
         self.phase = Phase::Standby { retry_ms };
     }
 
     pub(super) fn read_again(&mut self) {
-        self.phase = Phase::ReadingAgain;
-        self.order(Order::ReadCheckpoint);
+        self.read(Phase::ReadingAgain);
     }
 
     /// The slot is held and the store read: check one against the other, then claim an epoch before any event is sent.
     fn claim(&mut self) {
-        let frontier = match self.check_start() {
+        // Again: the slot may have been held on another server than the one inspected first.
+        let frontier = match self.check_identity().and_then(|()| self.check_start()) {
             Ok(frontier) => frontier,
             Err(fault) => return self.failed(fault, Next::Start),
         };
@@ -227,17 +281,17 @@ impl Session {
         self.progress.start(self.reading.highest_epoch + 1, frontier, confirmed);
         self.phase = Phase::Claiming;
         let record = self.record(RecordState::Running, self.progress.epoch, Some(frontier));
-        self.order(Order::Store(Box::new(record)));
+        self.order_store(record);
     }
 
     pub(super) fn claimed(&mut self, result: Result<(), Failure>) {
         match result {
             Ok(()) => {
-                self.attempts = 0;
-                self.fault = None;
                 self.was_standby = false;
                 self.is_bootstrap = false;
-                self.phase = Phase::Streaming;
+                // Good for one use: a second gap in the life of this process must be looked at again.
+                self.config.accept_gap = None;
+                self.stream();
                 let frontier = self.window.frontier();
                 self.progress.stored(frontier, self.now_ms);
                 let stale = std::mem::take(&mut self.reading.keys);
@@ -294,13 +348,16 @@ impl Session {
             return Ok(Frontier { end_lsn: slot.confirmed_flush, inside: None });
         };
         self.progress.accepted_gaps.clone_from(&record.accepted_gaps);
-        let published = stored.inside.map_or(stored.end_lsn, |inside| inside.commit_lsn.max(stored.end_lsn));
+        let published = published(stored.end_lsn, stored.inside.map(|inside| inside.commit_lsn));
         let accepted = |gap: Option<Lsn>| gap == Some(slot.confirmed_flush);
-        if let Err(fault) = check_timeline(&server, record.timeline, published) {
+        if let Err(mut fault) = check_timeline(&server, record.timeline, published) {
             if !accepted(self.config.accept_gap) {
+                fault.message.push_str(&format!("; the LSN to accept is {}", slot.confirmed_flush));
                 return Err(fault);
             }
-            self.accept_gap(stored.end_lsn, slot.confirmed_flush);
+            // What the new history holds from where it parted on was never published.
+            let parted = parting(&server, record.timeline, published).map_or(stored.end_lsn, |(_, at)| at.min(stored.end_lsn));
+            self.accept_gap(parted, slot.confirmed_flush);
             return Ok(Frontier { end_lsn: slot.confirmed_flush, inside: None });
         }
         if stored.end_lsn > server.wal_end {
@@ -339,8 +396,6 @@ impl Session {
     }
 
     fn accept_gap(&mut self, from: Lsn, to: Lsn) {
-        // Good for one use: a second gap in the life of this process must be looked at again.
-        self.config.accept_gap = None;
         let gap = AcceptedGap { from, to, at: String::new() };
         self.progress.accepted_gaps.push(gap.clone());
         self.note(Note::GapAccepted(gap));
@@ -355,22 +410,13 @@ impl Session {
                 message: format!("the server's system id changed from {} to {}", before.system_id, server.system_id),
             });
         }
-        check_timeline(server, before.timeline, self.flow.received_end)?;
+        check_timeline(server, before.timeline, published(self.flow.received_end, self.window.open_commit()))?;
         let slot = server.slot.as_ref().ok_or_else(|| Fault {
             kind: Kind::SlotMissing,
             message: format!("slot `{}` does not exist any more", self.config.slot),
         })?;
         if slot.is_lost {
             return Err(Fault { kind: Kind::SlotLost, message: format!("slot `{}` was invalidated", self.config.slot) });
-        }
-        if slot.confirmed_flush > self.progress.stored.end_lsn {
-            return Err(Fault {
-                kind: Kind::Gap,
-                message: format!(
-                    "slot `{}` stands at {}, past the checkpoint at {}; the LSN to accept is {}",
-                    self.config.slot, slot.confirmed_flush, self.progress.stored.end_lsn, slot.confirmed_flush
-                ),
-            });
         }
         if self.flow.received_end > server.wal_end {
             let kind = if server.is_standby { Kind::SourceUnavailable } else { Kind::CheckpointAhead };
@@ -389,15 +435,18 @@ impl Session {
                 let wait_ms = self.backoff_ms();
                 self.note(Note::Fault(fault.clone(), wait_ms));
                 self.fault = Some(fault);
-                if next != Next::Resume {
-                    self.order(Order::Disconnect);
-                }
+                self.disconnect();
                 let then = if next == Next::Resume { Next::Resume } else { Next::Start };
                 self.phase = Phase::Waiting { until_ms: self.now_ms + wait_ms, then };
             }
             Action::StopStream | Action::StopProcess(_) => self.input(Input::Stop(fault)),
         }
     }
+}
+
+/// The end of what may have been published: of a transaction begun, at least the first byte of its commit record.
+fn published(end_lsn: Lsn, begun: Option<Lsn>) -> Lsn {
+    begun.map_or(end_lsn, |commit_lsn| end_lsn.max(Lsn(commit_lsn.0 + 1)))
 }
 
 /// The history of the server's timelines must contain everything that was published.
@@ -408,8 +457,7 @@ fn check_timeline(server: &Server, timeline: u32, published: Lsn) -> Result<(), 
             message: format!("the checkpoint is of timeline {timeline}, the server is on timeline {}", server.timeline),
         });
     }
-    let left = server.switch_points.iter().find(|&&(ended, at)| ended >= timeline && at < published);
-    match left {
+    match parting(server, timeline, published) {
         None => Ok(()),
         Some((ended, at)) => Err(Fault {
             kind: Kind::TimelineDiverged,
@@ -420,11 +468,25 @@ fn check_timeline(server: &Server, timeline: u32, published: Lsn) -> Result<(), 
     }
 }
 
+/// Where the server's history parts from the one that was published, if it does: the lowest of the later switches.
+fn parting(server: &Server, timeline: u32, published: Lsn) -> Option<(u32, Lsn)> {
+    server.switch_points.iter().copied().filter(|&(ended, at)| ended >= timeline && at < published).min_by_key(|&(_, at)| at)
+}
+
 fn since(record: Option<&Record>) -> String {
     match record.and_then(|record| record.end_lsn) {
         Some(lsn) => format!("; the checkpoint stands at {lsn}"),
         None => String::new(),
     }
+}
+
+fn unread(error: &ReadError) -> Fault {
+    let kind = match error {
+        ReadError::Unreachable(_) => Kind::CheckpointUnreachable,
+        ReadError::Denied(_) => Kind::SinkPermission,
+        ReadError::Unusable(_) => Kind::CheckpointUnusable,
+    };
+    Fault { kind, message: error.to_string() }
 }
 
 fn internal(message: &str) -> Fault {

@@ -1,0 +1,8 @@
+//! The world that a session lives in, small enough to be searched: server, brokers, processes, an operator and an oracle.
+
+pub(crate) mod chance;
+pub(crate) mod kafka;
+pub(crate) mod oracle;
+pub(crate) mod postgres;
+pub(crate) mod process;
+pub(crate) mod world;

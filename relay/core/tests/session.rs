@@ -1,0 +1,289 @@
+//! The session in a model world: a crash at every output, storms of random faults, and the invariants watched at each step.
+
+mod model;
+
+use model::kafka::Weather;
+use model::process::Policy;
+use model::world::{Event, Figures, Run};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+/// A plan: what happens when, in milliseconds.
+type Plan = Vec<(u64, Event)>;
+
+struct Scenario {
+    name: &'static str,
+    policy: Policy,
+    weather: Weather,
+    silence: u64,
+    plan: Plan,
+}
+
+fn play(
+    scenario: &Scenario,
+    seed: u64,
+    crash_at: Option<u64>,
+    is_traced: bool,
+) -> (Run, Result<(), Box<dyn std::any::Any + Send>>) {
+    let mut run = Run::new(seed, scenario.policy, is_traced);
+    run.world.kafka.weather = scenario.weather.clone();
+    run.world.postgres.silence = scenario.silence;
+    run.world.crash_at = crash_at;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        for (at_ms, event) in &scenario.plan {
+            while run.world.now_ms < *at_ms {
+                run.turn();
+            }
+            run.happen(event);
+        }
+        run.heal();
+        let duplicates = run.world.oracle.duplicates;
+        assert!(duplicates == 0 || run.world.may_duplicate, "{duplicates} duplicates without a reason");
+    }));
+    (run, result)
+}
+
+/// Plays it, and a failure once more with its trace.
+fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
+    let (run, result) = play(scenario, seed, crash_at, false);
+    if let Err(panic) = result {
+        eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
+        let (run, _) = play(scenario, seed, crash_at, true);
+        run.print_trace();
+        eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
+        resume_unwind(panic);
+    }
+    run
+}
+
+/// Runs once, then once for each output with a crash right behind it.
+fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) {
+    let mut total = Figures::default();
+    for seed in seeds {
+        let clean = check(scenario, seed, None);
+        total.add(&clean.figures());
+        for at in 1..=clean.world.outputs {
+            total.add(&check(scenario, seed, Some(at)).figures());
+        }
+    }
+    println!("{}: {total:?}", scenario.name);
+}
+
+fn steady(from_ms: u64, until_ms: u64) -> Plan {
+    (from_ms..until_ms).step_by(90).map(|at_ms| (at_ms, Event::Commit(1 + at_ms / 90 % 5))).collect()
+}
+
+fn plan(parts: impl IntoIterator<Item = Plan>) -> Plan {
+    let mut plan: Plan = parts.into_iter().flatten().collect();
+    plan.sort_by_key(|(at_ms, _)| *at_ms);
+    plan
+}
+
+fn calm(name: &'static str, plan: Plan) -> Scenario {
+    Scenario { name, policy: Policy::Stop, weather: Weather::default(), silence: 0, plan }
+}
+
+#[test]
+fn bootstrap_from_nothing_survives_a_crash_at_every_output() {
+    crash_everywhere(&calm("bootstrap", plan([vec![(0, Event::Start)], steady(300, 900)])), 0..3);
+}
+
+#[test]
+fn a_steady_stream_survives_a_crash_at_every_output() {
+    let events = plan([vec![(0, Event::Start), (900, Event::Commit(30)), (1_000, Event::SaveSlot)], steady(300, 1_500)]);
+    crash_everywhere(&calm("steady", events), 10..12);
+}
+
+#[test]
+fn a_slot_without_checkpoint_is_adopted_despite_a_crash_at_every_output() {
+    let events = plan([vec![(0, Event::Start), (1_200, Event::LoseCheckpoints)], steady(300, 1_600)]);
+    crash_everywhere(&calm("adopted", events), 20..22);
+}
+
+#[test]
+fn a_reconnect_in_mid_transaction_survives_a_crash_at_every_output() {
+    let cuts = (400..1_500).step_by(110).map(|at_ms| (at_ms, Event::Cut)).collect();
+    let events = plan([vec![(0, Event::Start), (500, Event::Commit(40))], cuts, steady(300, 1_300)]);
+    crash_everywhere(&calm("reconnect", events), 30..32);
+}
+
+#[test]
+fn a_refused_batch_survives_a_crash_at_every_output() {
+    for policy in [Policy::Dlq, Policy::Skip, Policy::Stop] {
+        let events = plan([vec![(0, Event::Start), (500, Event::CommitBad), (700, Event::CommitBad)], steady(300, 1_000)]);
+        let weather = Weather { is_strict: true, ..Weather::default() };
+        let scenario = Scenario { name: "refused", policy, weather, silence: 0, plan: events };
+        crash_everywhere(&scenario, 40..41);
+    }
+}
+
+#[test]
+fn a_standby_takes_over_at_every_output() {
+    let events = plan([vec![(0, Event::Start), (400, Event::Start), (800, Event::Cut)], steady(300, 1_200)]);
+    crash_everywhere(&calm("takeover", events), 50..52);
+}
+
+#[test]
+fn a_server_crash_survives_a_crash_at_every_output() {
+    let events = plan([
+        vec![
+            (0, Event::Start),
+            (700, Event::SaveSlot),
+            (900, Event::Crash { down_ms: 200 }),
+            (1_400, Event::Restart { down_ms: 100 }),
+        ],
+        steady(300, 1_800),
+    ]);
+    crash_everywhere(&calm("server crash", events), 60..62);
+}
+
+#[test]
+fn a_drain_survives_a_crash_at_every_output() {
+    let events = plan([
+        vec![(0, Event::Start), (700, Event::Drain), (1_500, Event::Commit(20)), (1_520, Event::Drain)],
+        steady(300, 1_500),
+    ]);
+    crash_everywhere(&calm("drain", events), 70..73);
+}
+
+/// Without kills and refusals: lost connections, restarts of the server, drains. Not one duplicate.
+fn random_calm(seed: u64) -> Scenario {
+    let mut chance = model::chance::Chance::new(seed ^ 0xCA17);
+    let mut events = vec![(0, Event::Start)];
+    let mut at_ms = 300;
+    for _ in 0..chance.between(10, 60) {
+        at_ms += chance.below(250);
+        let event = match chance.below(12) {
+            0 | 1 => Event::Cut,
+            2 => Event::Drain,
+            3 => Event::Crash { down_ms: chance.below(900) },
+            4 => Event::Restart { down_ms: chance.below(900) },
+            5 => Event::ShutDown { down_ms: 500 },
+            6 => Event::SaveSlot,
+            7 => Event::OtherWork,
+            8 => Event::Commit(chance.between(10, 60)),
+            _ => Event::Commit(chance.below(6)),
+        };
+        events.push((at_ms, event));
+    }
+    let weather = Weather { full: chance.below(2) * 10, ..Weather::default() };
+    Scenario { name: "calm", policy: Policy::Stop, weather, silence: 0, plan: events }
+}
+
+/// Everything at once.
+fn random_storm(seed: u64) -> Scenario {
+    let mut chance = model::chance::Chance::new(seed ^ 0x5707);
+    let mut events = vec![(0, Event::Start)];
+    if chance.one_in(2) {
+        events.push((chance.below(800), Event::Start));
+    }
+    let mut at_ms = 200;
+    // Each run has a few kinds of trouble, not a bit of each.
+    let troubles: Vec<u64> = (0..chance.between(1, 5)).map(|_| chance.below(24)).collect();
+    for _ in 0..chance.between(10, 70) {
+        at_ms += chance.below(300);
+        if chance.one_in(2) {
+            events.push((at_ms, Event::Commit(if chance.one_in(6) { chance.between(10, 50) } else { chance.below(6) })));
+            continue;
+        }
+        let event = match troubles[chance.below(troubles.len() as u64) as usize] {
+            0 | 1 => Event::Cut,
+            2 | 3 => Event::Kill,
+            4 => Event::Crash { down_ms: chance.below(1_500) },
+            5 => Event::Restart { down_ms: chance.below(1_500) },
+            6 => Event::ShutDown { down_ms: 500 },
+            7 => Event::FailOver { is_lossy: false },
+            8 => Event::FailOver { is_lossy: true },
+            9 | 10 => Event::Freeze,
+            11 => Event::Thaw,
+            12 => Event::Drain,
+            13 => Event::StopInput,
+            14 if chance.one_in(3) => Event::DropSlot,
+            15 if chance.one_in(2) => Event::AdvanceSlot,
+            16 => Event::AlterPublication,
+            17 => {
+                if chance.one_in(2) {
+                    Event::Impostor
+                } else {
+                    Event::Home
+                }
+            }
+            18 if chance.one_in(3) => Event::LoseCheckpoints,
+            19 => {
+                if chance.one_in(2) {
+                    Event::BrokersDown
+                } else {
+                    Event::BrokersUp
+                }
+            }
+            20 | 21 => Event::CommitBad,
+            22 => Event::Strict(chance.one_in(2)),
+            _ => {
+                if chance.one_in(2) {
+                    Event::OtherWork
+                } else {
+                    Event::SaveSlot
+                }
+            }
+        };
+        events.push((at_ms, event.clone()));
+        if matches!(event, Event::Freeze) && chance.one_in(2) {
+            events.push((at_ms + chance.below(6_000), Event::Thaw));
+        }
+    }
+    events.sort_by_key(|(at_ms, _)| *at_ms);
+    let mut pick = |n: u64| if chance.one_in(3) { n } else { 0 };
+    let weather = Weather {
+        time_out: pick(60),
+        fatal: pick(120),
+        store_fails: pick(4),
+        full: pick(8),
+        is_down: false,
+        is_strict: pick(1) == 0,
+        is_dlq_strict: pick(1) == 1,
+    };
+    let silence = pick(3);
+    let policy = [Policy::Stop, Policy::Dlq, Policy::Skip][chance.below(3) as usize];
+    Scenario { name: "storm", policy, weather, silence, plan: events }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Fresh seeds for a while; `RELAY_SEED` replays one, `RELAY_SECONDS` goes on for longer.
+fn fresh(build: fn(u64) -> Scenario, seconds: f64) {
+    if let Some(seed) = number("RELAY_SEED") {
+        check(&build(seed), seed, None);
+        return;
+    }
+    let seconds = number("RELAY_SECONDS").map_or(seconds, |seconds| seconds as f64);
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
+    let first = (nanos >> 10) % 1_000_000_000;
+    let began = Instant::now();
+    let mut total = Figures::default();
+    let mut seed = first;
+    while began.elapsed() < Duration::from_secs_f64(seconds) {
+        total.add(&check(&build(seed), seed, None).figures());
+        seed += 1;
+    }
+    println!("{}: seeds {first}..{seed}, {total:?}", build(0).name);
+}
+
+#[test]
+fn fresh_seeds_in_calm_weather_give_no_duplicates() {
+    fresh(random_calm, 2.0);
+}
+
+#[test]
+fn fresh_seeds_in_a_storm_keep_every_invariant() {
+    fresh(random_storm, 4.0);
+}
+
+#[test]
+fn old_seeds_keep_every_invariant() {
+    for seed in 0..150 {
+        check(&random_calm(seed), seed, None);
+        check(&random_storm(seed), seed, None);
+    }
+}

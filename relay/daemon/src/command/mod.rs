@@ -1,0 +1,5 @@
+//! One file a subcommand.
+
+pub(crate) mod check;
+pub(crate) mod run;
+pub(crate) mod version;

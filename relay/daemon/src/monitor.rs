@@ -1,0 +1,101 @@
+//! Looks at the slot on a connection of its own, so that its metrics exist with and without a stream.
+
+use crate::metrics::Metrics;
+use crate::status::{Peer, SlotFacts, Status, unix_us};
+use relay_pgwire::Connection;
+use relay_postgres::{Source, Watched};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+/// The running monitor.
+pub(crate) struct Monitor {
+    stop: Sender<()>,
+}
+
+/// How often the slot is looked at.
+const INTERVAL: Duration = Duration::from_secs(15);
+/// How soon after a failed look.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Starts looking.
+pub(crate) fn start(source: Source, status: Status, metrics: Arc<Metrics>) -> Monitor {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let run = move || {
+        let mut connection = None;
+        loop {
+            let wait = if look(&source, &mut connection, &status, &metrics) { INTERVAL } else { RETRY };
+            if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("relay-monitor".into()).spawn(run) {
+        tracing::error!(event = "thread.failed", error = %error, "the monitor cannot be started");
+    }
+    Monitor { stop }
+}
+
+// === impl Monitor ===
+
+impl Monitor {
+    pub(crate) fn stop(self) {
+        let _ = self.stop.send(());
+    }
+}
+
+/// One look; a lost connection is made anew at the next.
+fn look(source: &Source, connection: &mut Option<Connection>, status: &Status, metrics: &Metrics) -> bool {
+    if connection.is_none() {
+        let Ok(mut fresh) = source.connect() else { return false };
+        if let Some(at) = fresh.peer_certificate_not_after() {
+            metrics.certificate_expiry("source", at as f64);
+        }
+        warn_of_synchronous_standby(&mut fresh);
+        *connection = Some(fresh);
+    }
+    let Some(open) = connection else { return false };
+    match source.watch(open) {
+        Ok(watched) => {
+            status.saw(Peer::Source);
+            *status.slot() = watched.has_slot.then(|| facts(watched));
+            true
+        }
+        Err(error) => {
+            tracing::debug!(event = "monitor.failed", error = %error, "the slot cannot be looked at");
+            *connection = None;
+            false
+        }
+    }
+}
+
+fn facts(watched: Watched) -> SlotFacts {
+    SlotFacts {
+        active_pid: watched.active_pid,
+        wal_status: watched.wal_status,
+        safe_wal_bytes: watched.safe_wal_bytes,
+        confirmed_lsn: watched.confirmed_lsn,
+        restart_lsn: watched.restart_lsn,
+        wal_end: watched.wal_end,
+        retained_bytes: watched.wal_end.bytes_since(watched.restart_lsn),
+        catalog_xmin_age: watched.catalog_xmin_age,
+        inactive_since: watched.inactive_since,
+        oldest_transaction: watched.oldest_transaction,
+        clock_ahead_us: watched.server_clock_us - unix_us(),
+    }
+}
+
+/// With `synchronous_standby_names` of `*`, or one that names us, relay is a synchronous standby, and every commit waits for Kafka.
+fn warn_of_synchronous_standby(connection: &mut Connection) {
+    let ask = "SELECT current_setting('synchronous_standby_names'), current_setting('application_name')";
+    let Ok(rows) = connection.query(ask) else { return };
+    let Some((names, ours)) = rows.first().and_then(|row| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned()))) else { return };
+    if relay_postgres::is_synchronous_standby(&names, &ours) {
+        tracing::warn!(
+            event = "source.synchronous_standby",
+            hint = "name the real standbys in synchronous_standby_names, or set another application_name in source.url",
+            "synchronous_standby_names makes relay a synchronous standby: every commit waits for Kafka"
+        );
+    }
+}

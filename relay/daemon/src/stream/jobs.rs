@@ -1,0 +1,182 @@
+//! What blocks runs here, each on a thread of its own; the answers come back to the wire thread as messages.
+
+use super::plans::Routes;
+use relay_core::Lsn;
+use relay_core::checkpoint::ReadCheckpoint;
+use relay_core::session::{Fault, Input};
+use relay_pgwire::CopyBoth;
+use relay_postgres::{Source, TableId};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// A message to the wire thread.
+pub(crate) enum Control {
+    /// SIGTERM.
+    Drain {
+        /// How long it may take.
+        grace: Duration,
+        /// Read to the server's end of WAL first.
+        caught_up: bool,
+    },
+    /// A job is done; the number tells whether anybody still waits for it.
+    Done(u64, Done),
+}
+
+/// A job's answer.
+pub(crate) enum Done {
+    /// As the session takes it.
+    Input(Box<Input>),
+    /// The slot is held and its stream open.
+    Held(Result<Box<CopyBoth>, relay_postgres::Error>),
+    /// The server answered a probe.
+    Probe(Result<(), Fault>),
+    /// The partition root of a table without a route, if it has one.
+    Root(TableId, Result<Option<String>, Fault>),
+}
+
+/// Starts jobs and tells late answers from those still wanted.
+pub(super) struct Jobs {
+    source: Source,
+    reader: Arc<Mutex<Box<dyn ReadCheckpoint>>>,
+    routes: Arc<Routes>,
+    sender: Sender<Control>,
+    /// The job of the session that is under way. There is one at a time; a newer one makes an older one's answer worthless.
+    current: u64,
+    /// Backend that creates the slot, while it does.
+    creating: Arc<AtomicI32>,
+}
+
+/// Jobs beside the session's: their answers are always welcome.
+const ASIDE: u64 = 0;
+/// After so long relay says what a slot's creation waits for.
+const SLOT_PATIENCE: Duration = Duration::from_secs(2);
+
+// === impl Jobs ===
+
+impl Jobs {
+    pub(super) fn new(source: Source, reader: Box<dyn ReadCheckpoint>, routes: Arc<Routes>, sender: Sender<Control>) -> Self {
+        Self {
+            source,
+            reader: Arc::new(Mutex::new(reader)),
+            routes,
+            sender,
+            current: ASIDE,
+            creating: Arc::new(AtomicI32::new(0)),
+        }
+    }
+
+    /// The answer, unless it comes too late. A late stream is dropped, which closes its connection.
+    pub(super) fn accept(&mut self, generation: u64, done: Done) -> Option<Done> {
+        (generation == ASIDE || generation == self.current).then_some(done)
+    }
+
+    /// Nobody waits for the session's job any more.
+    pub(super) fn forget(&mut self) {
+        self.current += 1;
+    }
+
+    pub(super) fn inspect(&mut self) {
+        let source = self.source.clone();
+        self.start("relay-inspect", move || Done::input(Input::Inspected(source.inspect().map_err(|error| error.fault()))));
+    }
+
+    pub(super) fn read_checkpoint(&mut self) {
+        let reader = Arc::clone(&self.reader);
+        self.start("relay-checkpoint", move || {
+            let reading = reader.lock().unwrap_or_else(PoisonError::into_inner).read();
+            Done::input(Input::CheckpointRead(reading))
+        });
+    }
+
+    pub(super) fn create_publication(&mut self) {
+        let (source, routes) = (self.source.clone(), Arc::clone(&self.routes));
+        self.start("relay-publication", move || {
+            let needs_tables = routes.has_tables();
+            let wanted: relay_postgres::Wanted = Arc::new(move |table: &str| routes.names_table(table));
+            let result = source.create_publication(&wanted, needs_tables);
+            Done::input(Input::PublicationReady(result.map_err(|error| error.fault())))
+        });
+    }
+
+    pub(super) fn create_slot(&mut self) {
+        let (source, creating) = (self.source.clone(), Arc::clone(&self.creating));
+        self.start("relay-slot", move || {
+            let is_done = Arc::new(AtomicBool::new(false));
+            let result = source.create_slot(|pid| {
+                creating.store(pid, Ordering::Relaxed);
+                watch_creation(source.clone(), pid, Arc::clone(&is_done));
+            });
+            is_done.store(true, Ordering::Relaxed);
+            creating.store(0, Ordering::Relaxed);
+            Done::input(Input::SlotReady(result.map_err(|error| error.fault())))
+        });
+    }
+
+    pub(super) fn hold(&mut self, start: Lsn, max_message_bytes: usize) {
+        let source = self.source.clone();
+        self.start("relay-hold", move || Done::Held(source.stream(start, max_message_bytes).map(Box::new)));
+    }
+
+    /// Asks the server on a connection of its own whether it still takes connections.
+    pub(super) fn probe(&self) {
+        let source = self.source.clone();
+        let probe = move || Done::Probe(source.connect().map(|_| ()).map_err(|error| error.fault()));
+        self.spawn("relay-probe", ASIDE, probe);
+    }
+
+    /// Looks up the partition root of a table, once a relation version.
+    pub(super) fn find_root(&self, table: TableId, oid: relay_core::Oid) {
+        let source = self.source.clone();
+        self.spawn("relay-root", ASIDE, move || Done::Root(table, source.partition_root(oid).map_err(|error| error.fault())));
+    }
+
+    /// A slot whose creation still waits must not appear after the process has ended.
+    pub(super) fn abandon_slot_creation(&self, source: &Source) {
+        let pid = self.creating.swap(0, Ordering::Relaxed);
+        if pid != 0
+            && let Err(error) = source.terminate(pid)
+        {
+            tracing::warn!(event = "slot.creation_not_ended", pid, error = %error, "the slot may still come; the next start adopts it");
+        }
+    }
+
+    fn start(&mut self, name: &str, job: impl FnOnce() -> Done + Send + 'static) {
+        self.current += 1;
+        self.spawn(name, self.current, job);
+    }
+
+    fn spawn(&self, name: &str, generation: u64, job: impl FnOnce() -> Done + Send + 'static) {
+        let sender = self.sender.clone();
+        let run = move || {
+            // The receiver is gone only when the process ends.
+            let _ = sender.send(Control::Done(generation, job()));
+        };
+        if let Err(error) = thread::Builder::new().name(name.into()).spawn(run) {
+            tracing::error!(event = "thread.failed", error = %error, "a thread cannot be started");
+        }
+    }
+}
+
+// === impl Done ===
+
+impl Done {
+    fn input(input: Input) -> Self {
+        Done::Input(Box::new(input))
+    }
+}
+
+/// `CREATE_REPLICATION_SLOT` waits for every transaction that is open when it starts: after a while say which.
+fn watch_creation(source: Source, pid: i32, is_done: Arc<AtomicBool>) {
+    let watch = move || {
+        thread::sleep(SLOT_PATIENCE);
+        if is_done.load(Ordering::Relaxed) {
+            return;
+        }
+        let holders = source.open_writers(pid).map(|holders| holders.join(", ")).unwrap_or_default();
+        tracing::warn!(event = "slot.creation_waits", holders, "the slot's creation waits for transactions that are still open");
+    };
+    let _ = thread::Builder::new().name("relay-slot-watch".into()).spawn(watch);
+}

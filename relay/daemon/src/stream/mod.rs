@@ -1,0 +1,362 @@
+//! The wire thread: drives the session with what comes from the socket, the sink and the clock, and carries out its orders.
+//!
+//! From socket to enqueue is one chain of calls on this thread (`read`); anything that blocks runs as a job on a thread of its own
+//! (`jobs`) and comes back as a message.
+
+mod confirm;
+mod jobs;
+mod note;
+mod obey;
+mod plans;
+mod read;
+mod tally;
+
+pub(crate) use jobs::Control;
+pub(crate) use plans::Routes;
+
+use crate::metrics::Metrics;
+use crate::status::{LastError, Loop, Peer, Status};
+use confirm::Confirm;
+use jobs::{Done, Jobs};
+use plans::Plans;
+use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
+use relay_core::session::{Fault, Input, Session, State};
+use relay_core::{Event, Kind, Position, Sink};
+use relay_pgwire::CopyBoth;
+use relay_postgres::{Assembler, Source};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tally::Tally;
+
+/// What to do with an event that cannot be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnPoison {
+    /// Stay in front of it, not ready, and look again.
+    Stop,
+    /// Park it in the dlq topic.
+    Dlq,
+    /// Count it and go on.
+    Skip,
+}
+
+/// What the wire thread must know beyond the session.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Pipeline name.
+    pub(crate) name: String,
+    /// Slot name.
+    pub(crate) slot: String,
+    /// What to do with poison.
+    pub(crate) on_poison: OnPoison,
+    /// Topic of the dlq.
+    pub(crate) dlq_topic: String,
+    /// A published table without a route stops the stream.
+    pub(crate) stops_on_unrouted: bool,
+    /// Wait before reading again while behind; `None` never waits.
+    pub(crate) coalesce: Option<Duration>,
+    /// Whether the wait adapts to the load.
+    pub(crate) coalesce_is_adaptive: bool,
+    /// Largest frame that is kept.
+    pub(crate) max_message_bytes: usize,
+    /// Silence after which the connection counts as lost.
+    pub(crate) receive_timeout: Duration,
+    /// Longest time between two status updates.
+    pub(crate) status_interval: Duration,
+    /// Stalled, and the server shutting down: let go after this.
+    pub(crate) server_shutdown_grace: Duration,
+    /// No progress for so long while there is WAL to read: end the process.
+    pub(crate) watchdog: Duration,
+}
+
+/// The parts that the wire thread drives.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) session: Session,
+    pub(crate) source: Source,
+    pub(crate) sink: Box<dyn Sink + Send>,
+    pub(crate) checkpoint: Box<dyn Checkpoint + Send>,
+    pub(crate) reader: Box<dyn ReadCheckpoint>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) status: Status,
+    pub(crate) control: Receiver<Control>,
+    pub(crate) control_sender: std::sync::mpsc::Sender<Control>,
+    pub(crate) window_events: usize,
+}
+
+/// The wire thread's state.
+pub(crate) struct Stream {
+    config: Config,
+    session: Session,
+    source: Source,
+    sink: Box<dyn Sink + Send>,
+    checkpoint: Box<dyn Checkpoint + Send>,
+    assembler: Assembler,
+    plans: Plans,
+    event: Event,
+    dlq_event: Event,
+    tally: Tally,
+    copy: Option<CopyBoth>,
+    confirm: Confirm,
+    jobs: Jobs,
+    control: Receiver<Control>,
+    metrics: Arc<Metrics>,
+    status: Status,
+    blocked: Option<Blocked>,
+    /// Something was enqueued since the sink was last nudged.
+    has_unnudged: bool,
+    /// Reads in a row that found something.
+    streak: u32,
+    /// The last read found less than the buffer could take.
+    short_read: bool,
+    is_storing: bool,
+    exit: Option<u8>,
+}
+
+/// Why the next frame stays where it is for now.
+#[derive(Clone, Debug)]
+struct Blocked {
+    why: Why,
+    since: Instant,
+    retry: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Why {
+    /// The window or the sink is full.
+    Full,
+    /// The sink looks a topic up, or a table's place in a partition tree is being asked for.
+    Lookup,
+    /// A topic is missing or forbidden: (kind, reason for `/readyz`, message).
+    Topic(Kind, String, String),
+    /// An event that cannot be published, with `on_poison = "stop"`.
+    Poison(Position),
+}
+
+/// Longest wait for the socket while nothing is in flight: bounds how late a signal or a job's answer is seen.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// Wait while events are in flight: bounds how late an acknowledgement is counted.
+const BUSY_WAIT: Duration = Duration::from_millis(2);
+/// Wait while the sink is full.
+const FULL_WAIT: Duration = Duration::from_micros(500);
+
+// === impl Stream ===
+
+impl Stream {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            config,
+            session,
+            source,
+            sink,
+            checkpoint,
+            reader,
+            routes,
+            metrics,
+            status,
+            control,
+            control_sender,
+            window_events,
+        } = parts;
+        Self {
+            jobs: Jobs::new(source.clone(), reader, Arc::clone(&routes), control_sender),
+            plans: Plans::new(routes, config.stops_on_unrouted),
+            tally: Tally::new(Arc::clone(&metrics), status.clone(), window_events),
+            confirm: Confirm::new(&config),
+            config,
+            session,
+            source,
+            sink,
+            checkpoint,
+            assembler: Assembler::default(),
+            event: Event::default(),
+            dlq_event: Event::default(),
+            copy: None,
+            control,
+            metrics,
+            status,
+            blocked: None,
+            has_unnudged: false,
+            streak: 0,
+            short_read: true,
+            is_storing: false,
+            exit: None,
+        }
+    }
+
+    /// Runs until the session has ended. Returns the exit code.
+    pub(crate) fn run(mut self) -> u8 {
+        let mut published = Instant::now();
+        self.obey();
+        while !self.session.is_ended() && self.exit.is_none() {
+            self.turn();
+            if published.elapsed() >= Duration::from_millis(100) {
+                published = Instant::now();
+                self.publish_status();
+            }
+        }
+        let code = self.exit.or_else(|| self.session.exit_code()).unwrap_or(0);
+        self.finish();
+        self.publish_status();
+        code
+    }
+
+    /// One turn: acknowledgements, time, orders, then the socket or a wait.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        self.tally.acknowledged(&mut self.session);
+        self.checkpoint_outcome();
+        self.session.tick(self.status.now_ms(), self.sink.outstanding());
+        self.obey();
+        self.exit = self.exit.or_else(|| self.session.exit_code());
+        self.confirm_turn(now);
+        self.status.beat(Loop::Reader);
+        if self.sink.is_reachable() {
+            self.status.saw(Peer::Sink);
+        }
+        self.wait_or_read(now);
+    }
+
+    fn wait_or_read(&mut self, now: Instant) {
+        if let Some(blocked) = &self.blocked
+            && blocked.retry > now
+            && self.session.is_streaming()
+        {
+            let wait = (blocked.retry - now).min(IDLE_WAIT);
+            return self.wait(wait);
+        }
+        match self.copy.take() {
+            Some(mut copy) if self.session.is_streaming() => {
+                let lost = self.read(&mut copy);
+                self.copy = Some(copy);
+                if let Some(fault) = lost {
+                    self.input(fault);
+                }
+            }
+            copy => {
+                self.copy = copy;
+                let wait = if self.session.window().events() > 0 { BUSY_WAIT } else { IDLE_WAIT };
+                self.wait(wait);
+            }
+        }
+    }
+
+    /// Waits for a job's answer or a signal.
+    fn wait(&mut self, limit: Duration) {
+        self.nudge();
+        match self.control.recv_timeout(limit) {
+            Ok(message) => self.controlled(message),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(limit),
+        }
+    }
+
+    fn take_messages(&mut self) {
+        while let Ok(message) = self.control.try_recv() {
+            self.controlled(message);
+        }
+    }
+
+    fn controlled(&mut self, message: Control) {
+        match message {
+            Control::Drain { grace, caught_up } => {
+                let deadline_ms = self.status.now_ms() + grace.as_millis() as u64;
+                let read_to = caught_up.then(|| self.status.slot().as_ref().map(|slot| slot.wal_end)).flatten();
+                let in_flight = self.session.window().events();
+                tracing::info!(event = "shutdown.draining", in_flight, "stopping: finishing what is in flight");
+                self.jobs.abandon_slot_creation(&self.source);
+                self.input(Input::Drain { deadline_ms, read_to });
+            }
+            Control::Done(generation, done) => {
+                if let Some(done) = self.jobs.accept(generation, done) {
+                    self.job_done(done);
+                }
+            }
+        }
+    }
+
+    fn job_done(&mut self, done: Done) {
+        match done {
+            Done::Input(input) => self.input(*input),
+            Done::Held(Ok(copy)) => {
+                self.confirm.connected(copy.backend_pid());
+                self.status.saw(Peer::Source);
+                self.assembler.connected();
+                self.copy = Some(*copy);
+                self.blocked = None;
+                self.streak = 0;
+                self.input(Input::Held(Ok(())));
+            }
+            Done::Held(Err(error)) => {
+                let busy = self.confirm.busy(&error);
+                self.input(Input::Held(Err(busy)));
+            }
+            Done::Probe(result) => self.probed(result),
+            Done::Root(table, root) => self.plans.placed(table, root),
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        self.session.input(input);
+        self.obey();
+    }
+
+    fn nudge(&mut self) {
+        if self.has_unnudged {
+            self.has_unnudged = false;
+            self.sink.nudge();
+        }
+    }
+
+    /// Tells the rest of the process where things stand.
+    fn publish_status(&mut self) {
+        self.tally.flush();
+        let session = &self.session;
+        let window = session.window();
+        let mut progress = self.status.progress();
+        progress.state = session.state();
+        progress.is_leader = session.is_leader();
+        progress.has_tried |= session.server().is_some() || session.fault().is_some();
+        progress.received = session.received().max(progress.received);
+        progress.frontier = window.frontier().end_lsn;
+        progress.checkpoint = session.stored().end_lsn;
+        progress.confirmed = session.confirmed();
+        progress.in_flight_events = window.events() as u64;
+        progress.in_flight_bytes = window.bytes();
+        progress.oldest_commit_us = window.oldest_commit_time_us();
+        progress.is_faulty = session.fault().is_some();
+        progress.fault_reason = session.fault().map(|fault| fault.kind.directive().reason);
+        progress.blocked = match self.blocked.as_ref().map(|blocked| &blocked.why) {
+            Some(Why::Topic(_, reason, _)) => Some(reason.clone()),
+            Some(Why::Poison(_)) => Some("poison_stopped".into()),
+            Some(Why::Full | Why::Lookup) | None => None,
+        };
+        if let Some(server) = session.server() {
+            progress.timeline = server.timeline;
+            if progress.system_id != server.system_id {
+                progress.system_id.clone_from(&server.system_id);
+            }
+        }
+        drop(progress);
+        if matches!(session.state(), State::Standby) {
+            // The slot is held by a live peer and the retries reach the server.
+            self.status.saw(Peer::Source);
+        }
+    }
+
+    fn remember_error(&self, kind: Kind, message: &str) {
+        let directive = kind.directive();
+        self.metrics.error(directive.stage, directive.class);
+        self.status.progress().last_error = Some(LastError {
+            code: directive.code,
+            message: message.to_owned(),
+            hint: directive.hint,
+            at: crate::clock::rfc3339(crate::status::unix_us()),
+        });
+    }
+
+    fn stop(&mut self, fault: Fault) {
+        self.input(Input::Stop(fault));
+    }
+}

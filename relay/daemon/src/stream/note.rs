@@ -1,0 +1,82 @@
+//! Tells people what the session tells us: one log line where a thing is handled, and its counter.
+
+use super::Stream;
+use relay_core::session::{Note, Rewind};
+use tracing::{error, info, warn};
+
+impl Stream {
+    pub(super) fn note(&mut self, note: Note) {
+        match note {
+            Note::Adopted(lsn) => {
+                warn!(event = "checkpoint.adopted", lsn = %lsn, "no checkpoint was found: starting where the slot stands");
+            }
+            Note::Bootstrapping => info!(event = "source.bootstrapping", "first start: creating publication and slot"),
+            Note::Standby(message) => info!(event = "slot.standby", "another instance streams, waiting to take over: {message}"),
+            Note::Streaming { frontier, epoch } => {
+                info!(event = "source.streaming", lsn = %frontier.end_lsn, epoch, "streaming");
+            }
+            Note::Resumed(lsn) => {
+                self.metrics.reconnect("source");
+                info!(event = "source.resumed", lsn = %lsn, "the stream goes on");
+            }
+            Note::GapAccepted(gap) => {
+                warn!(event = "gap.accepted", from = %gap.from, to = %gap.to, "the gap is accepted: its changes will not be published");
+            }
+            Note::Rewinding(reason) => {
+                self.metrics.rewind(reason);
+                warn!(event = "sink.rewind", reason = name(reason), "going back to the frontier and sending again from there");
+            }
+            Note::Isolating(until) => {
+                warn!(event = "sink.isolating", position = %until, "a batch was refused: sending one record at a time up to this position");
+            }
+            Note::Culprit(position) => {
+                warn!(event = "event.refused", position = %position, "the broker refuses this event alone");
+            }
+            Note::PublicationChanged => {
+                warn!(
+                    event = "publication.changed",
+                    "publication, messages or origin changed since the checkpoint; a transaction that was half published is published again"
+                );
+            }
+            Note::RoutesChanged(before, now) => {
+                warn!(event = "routes.changed", before, now, "routes, partitioner or topics changed since the checkpoint");
+            }
+            Note::Fault(fault, wait_ms) => {
+                let directive = fault.kind.directive();
+                let is_repeated = self.status.progress().last_error.as_ref().is_some_and(|last| last.message == fault.message);
+                self.metrics.retry(directive.stage);
+                self.remember_error(fault.kind, &fault.message);
+                let code = directive.code;
+                match directive.action {
+                    relay_core::error::Action::StopStream | relay_core::error::Action::StopProcess(_) if !is_repeated => {
+                        error!(event = "stream.stopped", error.code = code, hint = directive.hint, "{}", fault.message);
+                    }
+                    _ if !is_repeated => {
+                        warn!(
+                            event = "stream.failed",
+                            error.code = code,
+                            hint = directive.hint,
+                            retry_ms = wait_ms,
+                            "{}",
+                            fault.message
+                        );
+                    }
+                    _ => info!(event = "stream.failed_again", error.code = code, retry_ms = wait_ms, "{}", fault.message),
+                }
+            }
+            Note::StoreFailed(message) => {
+                self.metrics.error("checkpoint", "retryable");
+                warn!(event = "checkpoint.failed", "the checkpoint was not stored and is repeated: {message}");
+            }
+        }
+    }
+}
+
+fn name(reason: Rewind) -> &'static str {
+    match reason {
+        Rewind::Rejected => "rejected",
+        Rewind::UnknownTopic => "unknown_topic",
+        Rewind::Producer => "producer",
+        Rewind::Source => "source",
+    }
+}

@@ -1,0 +1,85 @@
+//! Carries out the session's orders.
+
+use super::Stream;
+use crate::status::Loop;
+use relay_core::session::{Input, Order};
+use std::time::Duration;
+
+/// How long the last words to the server may take.
+const FAREWELL: Duration = Duration::from_millis(1_000);
+
+impl Stream {
+    pub(super) fn obey(&mut self) {
+        loop {
+            let orders: Vec<Order> = self.session.orders().collect();
+            if orders.is_empty() {
+                return;
+            }
+            for order in orders {
+                self.carry_out(order);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Inspect => self.jobs.inspect(),
+            Order::ReadCheckpoint => self.jobs.read_checkpoint(),
+            Order::CreatePublication => self.jobs.create_publication(),
+            Order::CreateSlot => self.jobs.create_slot(),
+            Order::Hold(start) => self.jobs.hold(start, self.config.max_message_bytes),
+            Order::Store(mut record) => {
+                record.written_at = crate::clock::rfc3339(crate::status::unix_us());
+                for gap in record.accepted_gaps.iter_mut().filter(|gap| gap.at.is_empty()) {
+                    gap.at.clone_from(&record.written_at);
+                }
+                self.is_storing = true;
+                self.checkpoint.begin_store(&record);
+            }
+            Order::Retire(keys) => self.checkpoint.retire(&keys),
+            Order::Disconnect => {
+                self.jobs.forget();
+                self.copy = None;
+                self.unblock();
+            }
+            Order::Purge(scope) => {
+                self.has_unnudged = false;
+                self.sink.purge(scope);
+            }
+            Order::Renew => {
+                let result = self.sink.renew();
+                self.session.input(Input::Renewed(result));
+            }
+            Order::Note(note) => self.note(note),
+        }
+    }
+
+    /// Passes the outcome of a store on, once it is known.
+    pub(super) fn checkpoint_outcome(&mut self) {
+        if !self.is_storing {
+            return self.status.beat(Loop::Checkpoint);
+        }
+        let Some(result) = self.checkpoint.outcome() else { return };
+        self.is_storing = false;
+        if result.is_ok() {
+            self.metrics.checkpoint_written(crate::status::unix_us() as f64 / 1e6);
+        }
+        self.input(Input::Stored(result));
+    }
+
+    /// The end: a last word to the server about what is durable, and a clean end of the stream.
+    pub(super) fn finish(&mut self) {
+        let Some(mut copy) = self.copy.take() else { return };
+        let confirmation = self.session.confirmation();
+        let status = relay_pgwire::Status {
+            written: confirmation.written,
+            flushed: confirmation.flushed,
+            applied: confirmation.flushed,
+            reply_requested: false,
+        };
+        copy.send_status(status, super::confirm::postgres_us());
+        if let Err(error) = copy.finish(FAREWELL) {
+            tracing::info!(event = "source.farewell", error = %error, "the stream did not end cleanly; nothing is lost by that");
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! The hot path: from the read buffer to the sink, one frame after the other, until nothing whole is left or something stands in the way.
+
+use super::plans::{Planned, Plans};
+use super::tally::Tally;
+use super::{OnPoison, Stream, Why};
+use crate::metrics::Metrics;
+use crate::status::Peer;
+use relay_core::session::{Admission, Begun, Fault, Input, Session};
+use relay_core::sink::Waiting;
+use relay_core::{Change, Enqueue, Event, Kind, Poison, PoisonReason, Position, Sink, Ticket, Transaction};
+use relay_encode::Outcome;
+use relay_encode::dlq::{self, Origin};
+use relay_pgwire::{Body, CopyBoth, ServerError};
+use relay_postgres::{Step, TableId};
+use std::time::Duration;
+
+/// What became of a frame.
+enum Flow {
+    /// Dealt with: move past it.
+    Done,
+    /// It stays, for now.
+    Blocked(Why, Duration),
+    /// It stays, and the session is on its way elsewhere.
+    Left,
+    /// The stream must not go on.
+    Stop(Fault),
+    /// Poison, with `on_poison = "stop"`: it stays until somebody helps.
+    Poisoned(Position, Poison),
+    /// The connection is over.
+    Lost(Fault),
+    /// A table without route: its partition root must be known first.
+    AskRoot(TableId),
+    /// A notice came.
+    Notice(Box<ServerError>),
+}
+
+/// A read below this is a short one: the server has not much more ready.
+const SHORT_READ_BYTES: usize = 32 * 1024;
+/// Reads in a row that found something before relay counts as behind.
+const BEHIND_STREAK: u32 = 4;
+/// Wait before asking a sink again that waits for a topic.
+const LOOKUP_WAIT: Duration = Duration::from_millis(2);
+const TOPIC_WAIT: Duration = Duration::from_secs(1);
+/// How often an event that cannot be published is looked at again.
+const POISON_WAIT: Duration = Duration::from_secs(5);
+/// Turns the loop takes before it looks at clocks and acknowledgements, in bytes of stream.
+const TURN_BYTES: usize = 1 << 20;
+
+impl Stream {
+    /// Reads and handles what is there. Returns what the session must hear, if anything.
+    pub(super) fn read(&mut self, copy: &mut CopyBoth) -> Option<Input> {
+        if self.blocked.is_some() {
+            self.unblock_or_keep();
+        }
+        let mut handled = 0;
+        loop {
+            match self.pump(copy, &mut handled) {
+                None => {}
+                Some(result) => return result,
+            }
+            if handled >= TURN_BYTES {
+                return None;
+            }
+            let is_behind = self.streak >= BEHIND_STREAK;
+            if is_behind && let Some(wait) = self.coalesce_wait() {
+                // An eager reader is woken for a message or two at a time, and each wake-up costs the walsender more than it costs us.
+                std::thread::sleep(wait);
+            }
+            match copy.fill(Duration::ZERO) {
+                Ok(fill) if fill.bytes > 0 => {
+                    self.tally.received_bytes(fill.bytes);
+                    self.streak = self.streak.saturating_add(1);
+                    self.short_read = fill.bytes < SHORT_READ_BYTES;
+                    self.confirm.heard();
+                }
+                Ok(_) => {
+                    self.streak = 0;
+                    self.nudge();
+                    return self.wait_for_socket(copy);
+                }
+                Err(error) => return Some(lost(&error)),
+            }
+        }
+    }
+
+    /// The socket is empty: wait for it, as long as nothing else is due.
+    fn wait_for_socket(&mut self, copy: &mut CopyBoth) -> Option<Input> {
+        self.take_messages();
+        if !self.session.is_streaming() {
+            return None;
+        }
+        let limit = if self.session.window().events() > 0 { super::BUSY_WAIT } else { super::IDLE_WAIT };
+        match copy.fill(limit) {
+            Ok(fill) => {
+                if fill.bytes > 0 {
+                    self.tally.received_bytes(fill.bytes);
+                    self.streak = 1;
+                    self.confirm.heard();
+                }
+                None
+            }
+            Err(error) => Some(lost(&error)),
+        }
+    }
+
+    fn coalesce_wait(&self) -> Option<Duration> {
+        let wait = self.config.coalesce?;
+        (!self.config.coalesce_is_adaptive || self.short_read).then_some(wait)
+    }
+
+    fn unblock_or_keep(&mut self) {
+        // The reason is looked at again by offering the same frame again.
+        if !matches!(self.blocked.as_ref().map(|blocked| &blocked.why), Some(Why::Full)) {
+            return;
+        }
+        if self.session.has_room(0) {
+            self.unblock();
+        }
+    }
+
+    /// Handles whole frames. `None`: the buffer holds no other; `Some`: leave the loop with this.
+    fn pump(&mut self, copy: &mut CopyBoth, handled: &mut usize) -> Option<Option<Input>> {
+        loop {
+            let frame = match copy.peek() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return None,
+                Err(error) => return Some(Some(lost(&error))),
+            };
+            let size = frame.size;
+            let flow = match frame.body {
+                Body::XLogData { payload, .. } => self.message(payload),
+                Body::Keepalive { wal_end, reply_requested, .. } => {
+                    self.status.saw(Peer::Source);
+                    self.session.keepalive(wal_end, reply_requested);
+                    if reply_requested {
+                        self.confirm.asked();
+                    }
+                    Flow::Done
+                }
+                Body::Oversize { head, len } => self.oversize(head, len),
+                Body::Notice { fields } => Flow::Notice(fields),
+                Body::ParameterStatus { .. } => Flow::Done,
+                _ => Flow::Lost(Fault { kind: Kind::SourceUnavailable, message: "the server ended the stream".into() }),
+            };
+            let is_done = match flow {
+                Flow::Done => true,
+                Flow::Notice(notice) => {
+                    self.metrics.notice(&notice.severity);
+                    tracing::warn!(
+                        event = "source.notice",
+                        severity = notice.severity,
+                        sqlstate = notice.code,
+                        "the server says: {}",
+                        notice.message
+                    );
+                    true
+                }
+                Flow::Left => return Some(None),
+                Flow::Blocked(why, wait) => {
+                    self.blocked_by(why, wait);
+                    return Some(None);
+                }
+                Flow::Poisoned(position, poison) => {
+                    self.poisoned(position, &poison);
+                    return Some(None);
+                }
+                Flow::AskRoot(table) => {
+                    let oid = self.assembler.relation(table).oid;
+                    self.jobs.find_root(table, oid);
+                    self.blocked_by(Why::Lookup, LOOKUP_WAIT);
+                    return Some(None);
+                }
+                Flow::Stop(fault) => return Some(Some(Input::Stop(fault))),
+                Flow::Lost(fault) => return Some(Some(Input::Lost(fault))),
+            };
+            if is_done {
+                copy.consume(size);
+                *handled += size;
+                if self.blocked.is_some() {
+                    self.unblock();
+                }
+                if *handled >= TURN_BYTES {
+                    return Some(None);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn message(&mut self, payload: &[u8]) -> Flow {
+        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, .. } = self;
+        let transaction = assembler.transaction();
+        let step = match assembler.read(payload) {
+            Ok(step) => step,
+            Err(error) => return Flow::Stop(error.fault()),
+        };
+        let mut pass = Pass { session, sink: sink.as_mut(), event, dlq_event, tally, metrics, config, has_unnudged, transaction };
+        match step {
+            Step::Row(table, change) => match pass.session.admit() {
+                Admission::Covered => pass.passed(),
+                Admission::Fresh(position) => pass.row(plans, table, &change, position),
+                Admission::Condemned(position, poison) => pass.poison(position, poison, Origin::Change(&change)),
+            },
+            Step::Begin(transaction) => match pass.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
+                Ok(Begun::Read) => Flow::Done,
+                Ok(Begun::Rewind) => Flow::Left,
+                Err(fault) => Flow::Stop(fault),
+            },
+            Step::Commit { commit_lsn, end_lsn } => match pass.session.commit(commit_lsn, end_lsn) {
+                Ok(()) => Flow::Done,
+                Err(fault) => Flow::Stop(fault),
+            },
+            Step::Table(table) => {
+                if plans.changed(table) {
+                    pass.metrics.schema_change(&assembler.relation(table).to_string());
+                }
+                Flow::Done
+            }
+            Step::Message(change) => match pass.session.admit() {
+                Admission::Covered => pass.passed(),
+                Admission::Fresh(position) => pass.logical_message(plans, &change, position),
+                Admission::Condemned(position, poison) => pass.poison(position, poison, Origin::Change(&change)),
+            },
+            Step::Truncate => match pass.session.admit() {
+                Admission::Covered => pass.passed(),
+                _ => pass.filtered("operation"),
+            },
+            Step::LooseMessage(_) | Step::Nothing => Flow::Done,
+        }
+    }
+
+    /// A frame above `source.log.max_message`: its head says which table, the rest is never held.
+    fn oversize(&mut self, head: &[u8], len: usize) -> Flow {
+        let table = match self.assembler.peek(head) {
+            Ok(table) => table,
+            Err(error) => return Flow::Stop(error.fault()),
+        };
+        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, .. } = self;
+        let transaction = assembler.transaction();
+        let name = table.map(|table| assembler.relation(table).to_string());
+        let mut pass = Pass { session, sink: sink.as_mut(), event, dlq_event, tally, metrics, config, has_unnudged, transaction };
+        match pass.session.admit() {
+            Admission::Covered => pass.passed(),
+            Admission::Fresh(position) | Admission::Condemned(position, _) => {
+                if table.is_some_and(|table| !plans.is_routed(table, assembler.relation(table))) {
+                    return pass.filtered("unrouted");
+                }
+                let from = name.unwrap_or_else(|| "a logical message".into());
+                let message = format!("{from}: {len} bytes are more than source.log.max_message allows");
+                pass.event.clear();
+                let origin = Origin::Drained { relation: table.map(|table| assembler.relation(table)), operation: "row" };
+                pass.poison(position, Poison::new(PoisonReason::TooLarge, message), origin)
+            }
+        }
+    }
+
+    fn blocked_by(&mut self, why: Why, wait: Duration) {
+        if let Why::Topic(kind, _, message) = &why {
+            let is_new = self.blocked.as_ref().is_none_or(|blocked| blocked.why != why);
+            if is_new {
+                let directive = kind.directive();
+                self.remember_error(*kind, message);
+                tracing::error!(event = "sink.waiting", error.code = directive.code, hint = directive.hint, "{message}");
+            }
+        }
+        self.nudge();
+        self.block(why, wait);
+    }
+
+    /// An event cannot be published and the policy is to stay in front of it.
+    fn poisoned(&mut self, position: Position, poison: &Poison) {
+        let why = Why::Poison(position);
+        if self.blocked.as_ref().is_none_or(|blocked| blocked.why != why) {
+            let directive = Kind::Poison.directive();
+            let message = format!("event {position} cannot be published: {poison}");
+            self.remember_error(Kind::Poison, &message);
+            tracing::error!(
+                event = "event.poison",
+                error.code = directive.code,
+                reason = poison.reason.name(),
+                lsn = %position.commit_lsn,
+                position = %position,
+                hint = directive.hint,
+                "{message}"
+            );
+        }
+        self.nudge();
+        self.block(why, POISON_WAIT);
+    }
+}
+
+/// One change on its way, with everything it may touch: the wire thread's fields but for the assembler, which it borrows from.
+struct Pass<'a> {
+    session: &'a mut Session,
+    sink: &'a mut (dyn Sink + Send),
+    event: &'a mut Event,
+    dlq_event: &'a mut Event,
+    tally: &'a mut Tally,
+    metrics: &'a Metrics,
+    config: &'a super::Config,
+    has_unnudged: &'a mut bool,
+    transaction: Transaction,
+}
+
+impl Pass<'_> {
+    #[inline]
+    fn row(&mut self, plans: &mut Plans, table: TableId, change: &Change<'_>, position: Position) -> Flow {
+        let Some(relation) = change.relation() else { return self.passed() };
+        let plan = match plans.of(table, relation) {
+            Planned::Route(plan) => plan,
+            Planned::Unrouted => {
+                self.tally.received(table.0, change);
+                return self.filtered("unrouted");
+            }
+            Planned::Unknown => return Flow::AskRoot(table),
+            Planned::Refused(fault) => return Flow::Stop(fault.clone()),
+        };
+        if !self.session.has_room(0) {
+            return Flow::Blocked(Why::Full, super::FULL_WAIT);
+        }
+        let now_ms = if plan.route().needs_now() { crate::status::unix_us() / 1_000 } else { 0 };
+        match plan.encode_change(&self.transaction, position, change, now_ms, self.event) {
+            Ok(Outcome::Event) => match self.offer(Some(table.0)) {
+                Offered::Sent => {
+                    self.tally.received(table.0, change);
+                    self.passed()
+                }
+                Offered::Not(flow) => flow,
+                Offered::Poison(poison) => {
+                    let poison = named(poison, change);
+                    self.poison(position, poison, Origin::Change(change))
+                }
+            },
+            Ok(Outcome::Filtered(reason)) => {
+                self.tally.received(table.0, change);
+                self.filtered(reason.name())
+            }
+            Ok(Outcome::Stop) => Flow::Stop(Fault {
+                kind: Kind::Poison,
+                message: format!("{relation}: a row was updated, and on_update is \"stop\""),
+            }),
+            Err(poison) => {
+                let poison = named(poison, change);
+                self.poison(position, poison, Origin::Change(change))
+            }
+        }
+    }
+
+    fn logical_message(&mut self, plans: &mut Plans, change: &Change<'_>, position: Position) -> Flow {
+        let Change::Message { prefix, .. } = change else { return self.passed() };
+        let plan = match plans.message(prefix) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return self.filtered("message_prefix"),
+            Err(fault) => return Flow::Stop(fault),
+        };
+        if !self.session.has_room(0) {
+            return Flow::Blocked(Why::Full, super::FULL_WAIT);
+        }
+        let now_ms = if plan.route().needs_now() { crate::status::unix_us() / 1_000 } else { 0 };
+        match plan.encode_change(&self.transaction, position, change, now_ms, self.event) {
+            Ok(Outcome::Event) => match self.offer(None) {
+                Offered::Sent => {
+                    self.metrics.message_received();
+                    self.passed()
+                }
+                Offered::Not(flow) => flow,
+                Offered::Poison(poison) => self.poison(position, named(poison, change), Origin::Change(change)),
+            },
+            Ok(Outcome::Filtered(reason)) => self.filtered(reason.name()),
+            Ok(Outcome::Stop) => self.passed(),
+            Err(poison) => self.poison(position, named(poison, change), Origin::Change(change)),
+        }
+    }
+
+    /// Offers the encoded event to the sink.
+    #[inline]
+    fn offer(&mut self, table: Option<usize>) -> Offered {
+        self.offer_with(table, |sink, event, ticket| sink.enqueue(event, ticket))
+    }
+
+    #[inline]
+    fn offer_with(
+        &mut self,
+        table: Option<usize>,
+        give: impl FnOnce(&mut (dyn Sink + Send), &Event, Ticket) -> Enqueue,
+    ) -> Offered {
+        let bytes = self.event.size_bytes();
+        if !self.session.has_room(bytes) {
+            return Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT));
+        }
+        let ticket = self.session.next_ticket();
+        match give(self.sink, self.event, ticket) {
+            Enqueue::Accepted => {
+                self.session.sent(bytes);
+                self.tally.sent(ticket.0, table, self.event.topic(), bytes);
+                *self.has_unnudged = true;
+                Offered::Sent
+            }
+            Enqueue::Full => Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT)),
+            Enqueue::Waiting(waiting) => Offered::Not(wait_for(waiting)),
+            Enqueue::Poison(poison) => Offered::Poison(poison),
+            Enqueue::Fenced => {
+                let message = "another instance took over the destination".into();
+                Offered::Not(Flow::Stop(Fault { kind: Kind::Fenced, message }))
+            }
+        }
+    }
+
+    /// The policy for an event that cannot be published. What was built of it is still in the event buffer.
+    #[cold]
+    fn poison(&mut self, position: Position, poison: Poison, origin: Origin<'_>) -> Flow {
+        match self.config.on_poison {
+            OnPoison::Stop => Flow::Poisoned(position, poison),
+            OnPoison::Skip => {
+                self.metrics.discarded(poison.reason);
+                tracing::warn!(
+                    event = "event.skipped",
+                    error.code = Kind::Poison.directive().code,
+                    reason = poison.reason.name(),
+                    position = %position,
+                    lsn = %position.commit_lsn,
+                    "the event is skipped: {}",
+                    poison.message
+                );
+                self.passed()
+            }
+            OnPoison::Dlq => {
+                if !self.session.has_room(0) {
+                    return Flow::Blocked(Why::Full, super::FULL_WAIT);
+                }
+                let now_us = crate::status::unix_us();
+                let now = crate::clock::rfc3339(now_us);
+                let entry = dlq::Entry {
+                    topic: &self.config.dlq_topic,
+                    pipeline: &self.config.name,
+                    slot: &self.config.slot,
+                    position,
+                    xid: self.transaction.xid,
+                    fault: dlq::Fault::Poison(&poison),
+                    attempts: 1,
+                    first_at: &now,
+                    last_at: &now,
+                    timestamp_ms: now_us / 1_000,
+                    has_connect_headers: false,
+                };
+                dlq::encode(&entry, origin, self.event, self.dlq_event);
+                std::mem::swap(self.event, self.dlq_event);
+                match self.offer_with(None, |sink, event, ticket| sink.park(event, ticket)) {
+                    Offered::Sent => {
+                        self.metrics.dlq(poison.reason);
+                        tracing::warn!(
+                            event = "event.parked",
+                            error.code = Kind::Poison.directive().code,
+                            reason = poison.reason.name(),
+                            position = %position,
+                            lsn = %position.commit_lsn,
+                            "the event is parked in {}: {}",
+                            self.config.dlq_topic,
+                            poison.message
+                        );
+                        self.passed()
+                    }
+                    Offered::Not(flow) => flow,
+                    // Too large for the dlq as well: nothing is dropped unasked.
+                    Offered::Poison(dlq) => {
+                        let message = format!("{}; nor can it be parked: {}", poison.message, dlq.message);
+                        Flow::Poisoned(position, Poison::new(poison.reason, message))
+                    }
+                }
+            }
+        }
+    }
+
+    fn filtered(&mut self, reason: &'static str) -> Flow {
+        self.metrics.filtered(reason);
+        self.passed()
+    }
+
+    #[inline]
+    fn passed(&mut self) -> Flow {
+        self.session.passed();
+        Flow::Done
+    }
+}
+
+enum Offered {
+    Sent,
+    Not(Flow),
+    Poison(Poison),
+}
+
+/// Puts the table's name in front: whoever reads the message must know where to look.
+fn named(mut poison: Poison, change: &Change<'_>) -> Poison {
+    match change {
+        Change::Message { prefix, .. } => poison.message.insert_str(0, &format!("message `{}`: ", prefix.escape_debug())),
+        _ => {
+            if let Some(relation) = change.relation() {
+                poison.message.insert_str(0, &format!("{relation}: "));
+            }
+        }
+    }
+    poison
+}
+
+fn wait_for(waiting: Waiting) -> Flow {
+    match waiting {
+        Waiting::Lookup => Flow::Blocked(Why::Lookup, LOOKUP_WAIT),
+        Waiting::TopicMissing { topic, message } => {
+            let text = format!("topic `{topic}` is missing: {message}");
+            Flow::Blocked(Why::Topic(Kind::TopicMissing, format!("topic_missing:{topic}"), text), TOPIC_WAIT)
+        }
+        Waiting::Denied { topic, message } => {
+            let text = format!("topic `{topic}` is denied to us: {message}");
+            Flow::Blocked(
+                Why::Topic(Kind::SinkPermission, format!("stopped:{}", Kind::SinkPermission.directive().code), text),
+                TOPIC_WAIT,
+            )
+        }
+    }
+}
+
+fn lost(error: &relay_pgwire::Error) -> Input {
+    let fault = Fault { kind: error.kind(), message: error.to_string() };
+    // What ends a stream for good on this server is a stop; the policy table knows which kinds are.
+    match fault.kind.directive().action {
+        relay_core::error::Action::StopStream => Input::Stop(fault),
+        _ => Input::Lost(fault),
+    }
+}

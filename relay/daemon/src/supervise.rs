@@ -1,0 +1,168 @@
+//! Builds the parts from the settings, starts their threads, waits for signals, and takes everything down again.
+
+use crate::admin::Admin;
+use crate::metrics::Metrics;
+use crate::monitor;
+use crate::parts;
+use crate::settings::{Drain, Loaded, SinkKind};
+use crate::status::Status;
+use crate::stream::{Control, Parts, Stream};
+use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
+use relay_core::session::{Session, State};
+use relay_core::window::{Limits, Window};
+use relay_core::{Acks, Kind, Lsn, Sink};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+/// What `relay run` was told beyond the configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunOptions {
+    /// Give up when nothing was reached for so long.
+    pub(crate) start_limit: Option<Duration>,
+    /// The gap to accept.
+    pub(crate) accept_gap: Option<Lsn>,
+    /// Stop by itself after so long (`relay demo --for`).
+    pub(crate) stop_after: Option<Duration>,
+}
+
+/// Exit code when a dependency was not reached within the start limit.
+const EXIT_UNREACHED: u8 = 69;
+const EXIT_FAILURE: u8 = 1;
+
+/// Runs the pipeline until a signal or a fault ends it. Returns the exit code.
+pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
+    let settings = &loaded.settings;
+    let status = Status::new();
+    let metrics = Arc::new(Metrics::new(settings));
+    let admin = match Admin::bind(settings, status.clone(), Arc::clone(&metrics)) {
+        Ok(admin) => admin,
+        Err(error) => {
+            tracing::error!(
+                event = "admin.failed",
+                error.code = Kind::AdminListen.directive().code,
+                hint = error.hint(),
+                "{error}"
+            );
+            return EXIT_FAILURE;
+        }
+    };
+    let source = match parts::source(settings) {
+        Ok(source) => source,
+        Err(message) => return refused(&message),
+    };
+    let routes = match parts::routes(settings) {
+        Ok(routes) => Arc::new(routes),
+        Err(message) => return refused(&message),
+    };
+    let limits = Limits { bytes: settings.delivery.in_flight.bytes(), events: settings.delivery.in_flight_events as usize };
+    let acks = Acks::new(limits.events);
+    let (sink, checkpoint, reader) = match parts::sink(settings, Arc::clone(&acks)) {
+        Ok(parts) => parts,
+        Err(message) => {
+            tracing::error!(event = "sink.failed", "{message}");
+            return EXIT_FAILURE;
+        }
+    };
+    let window_events = acks.capacity();
+    let session = Session::new(parts::session(settings, &routes, options.accept_gap), Window::new(acks, limits));
+    let (sender, control) = mpsc::channel();
+    let stream = Stream::new(Parts {
+        config: parts::stream(settings),
+        session,
+        source: source.clone(),
+        sink,
+        checkpoint,
+        reader,
+        routes,
+        metrics: Arc::clone(&metrics),
+        status: status.clone(),
+        control,
+        control_sender: sender.clone(),
+        window_events,
+    });
+    tracing::info!(
+        event = "relay.started",
+        version = env!("CARGO_PKG_VERSION"),
+        name = settings.name,
+        sink = if settings.sink.kind == SinkKind::Kafka { "kafka" } else { "stdout" },
+        admin = admin.addresses(),
+        "relay started"
+    );
+    let grace = settings.shutdown.grace;
+    let caught_up = settings.shutdown.drain == Drain::CaughtUp;
+    let signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(event = "signals.failed", error = %error, "signals cannot be received");
+            return EXIT_FAILURE;
+        }
+    };
+    let signals_of = signals.handle();
+    watch_signals(signals, sender.clone(), grace, caught_up);
+    if let Some(limit) = options.start_limit {
+        watch_start(limit, status.clone());
+    }
+    if let Some(limit) = options.stop_after {
+        let sender = sender.clone();
+        start("relay-stop", move || {
+            thread::sleep(limit);
+            let _ = sender.send(Control::Drain { grace, caught_up: true });
+        });
+    }
+    drop(sender);
+    let monitor = monitor::start(source, status.clone(), Arc::clone(&metrics));
+    let code = stream.run();
+    signals_of.close();
+    monitor.stop();
+    let left = status.progress().in_flight_events;
+    if left > 0 {
+        tracing::warn!(event = "shutdown.late", unacknowledged = left, "the grace ran out; these events will be sent again");
+    }
+    tracing::info!(event = "relay.ended", code, "relay ended");
+    admin.close();
+    code
+}
+
+fn refused(message: &str) -> u8 {
+    tracing::error!(event = "config.refused", "{message}");
+    78
+}
+
+/// The first signal drains, the second ends at once.
+fn watch_signals(mut signals: Signals, sender: Sender<Control>, grace: Duration, caught_up: bool) {
+    start("relay-signals", move || {
+        let mut seen = 0;
+        for signal in signals.forever() {
+            seen += 1;
+            if seen > 1 {
+                std::process::exit(128 + signal);
+            }
+            tracing::info!(event = "shutdown.signal", signal, "signal received");
+            let _ = sender.send(Control::Drain { grace, caught_up });
+        }
+    });
+}
+
+fn watch_start(limit: Duration, status: Status) {
+    start("relay-start-limit", move || {
+        thread::sleep(limit);
+        let state = status.progress().state;
+        if matches!(state, State::Connecting | State::Failed) {
+            tracing::error!(event = "start.limit", limit = ?limit, "a dependency was not reached within the start limit");
+            std::process::exit(EXIT_UNREACHED.into());
+        }
+    });
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(name.into()).spawn(run) {
+        tracing::error!(event = "thread.failed", error = %error, "a thread cannot be started");
+    }
+}
+
+/// A sink with its checkpoint store and that store's reader.
+pub(crate) type SinkParts = (Box<dyn Sink + Send>, Box<dyn Checkpoint + Send>, Box<dyn ReadCheckpoint>);
