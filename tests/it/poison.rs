@@ -2,6 +2,7 @@
 
 use crate::scene::{Scene, number, records, sorted};
 use relay_tests::kafka::Kafka;
+use relay_tests::topics::unique_topic;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
 
@@ -24,7 +25,8 @@ fn stop_holds_the_stream_in_front_of_the_event_and_names_it_without_its_payload(
     assert_eq!(status["last_error"]["code"], "R0401");
     // The way out that exists today: correct the route's input by skipping.
     let mut relay = relay;
-    relay.reconfigure("delivery.on_poison = \"skip\"");
+    relay.terminate();
+    relay.reconfigure("delivery.on_poison = \"skip\"").start_again();
     assert_eq!(sorted(scene.numbers(6, secs(20))), [1, 2, 3, 4, 5, 6]);
     assert_eq!(relay.metric("relay_events_discarded_total{pipeline=\"poisonstop\",reason=\"route\"}"), Some(1.0));
 }
@@ -58,7 +60,7 @@ fn dlq_parks_the_event_and_the_stream_goes_on() {
 fn one_record_that_the_broker_refuses_does_not_take_its_neighbours_along() {
     let scene = Scene::new("culprit", Version::V18);
     let kafka = Kafka::shared();
-    let topic = kafka.unique_topic("culprit");
+    let topic = unique_topic("culprit");
     kafka.create_topic(&topic, 1, &[]);
     let mut relay = scene.relay().toml("delivery.on_poison = \"dlq\"").spawn();
     relay.until_state("streaming", secs(30));
@@ -101,6 +103,7 @@ fn what_a_topic_cannot_take_is_known_before_it_is_sent() {
         topic = scene.topic
     ));
     assert_eq!(scene.numbers(1, secs(20)), [4]);
+    kafka.until_topic_exists("limits.dlq", secs(20));
     records("limits.dlq", 3, secs(20));
     for reason in ["too_large", "null_key", "timestamp"] {
         let series = format!("relay_dlq_events_total{{pipeline=\"limits\",reason=\"{reason}\"}}");

@@ -8,7 +8,8 @@ use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
 
 fn reasons(relay: &Relay) -> String {
-    relay.get("/readyz").body
+    // Not listening yet is no reason.
+    relay_tests::http::get(relay.port(), "/readyz").map(|answer| answer.body).unwrap_or_default()
 }
 
 #[track_caller]
@@ -137,7 +138,8 @@ fn a_published_table_without_a_route_is_passed_by_or_stops_as_told() {
         let series = "relay_events_filtered_total{pipeline=\"unrouted\",reason=\"unrouted\"}";
         (relay.metric(series) == Some(10.0)).then_some(())
     });
-    relay.reconfigure("source.log.on_unrouted = \"stop\"");
+    relay.terminate();
+    relay.reconfigure("source.log.on_unrouted = \"stop\"").start_again();
     relay.until_state("streaming", secs(30));
     scene.db.sql("INSERT INTO other VALUES (11)");
     until_reason(&relay, "stopped:R0226");

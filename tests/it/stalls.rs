@@ -5,6 +5,7 @@ use relay_tests::consumer::{Isolation, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
 use relay_tests::relay::Relay;
+use relay_tests::topics::unique_topic;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ fn a_stalled_relay_keeps_its_connection_and_lets_a_fast_shutdown_through() {
         let mut db = Postgres::start(version);
         let outbox = db.prepare_outbox("stalled");
         let mut kafka = Kafka::start();
-        let topic = kafka.unique_topic("stalled");
+        let topic = unique_topic("stalled");
         kafka.create_topic(&topic, 1, &[]);
         let quick = "source.log.wal_sender_timeout = \"3s\"\nsource.log.server_shutdown_grace = \"1s\"";
         let mut relay = Relay::on(&db, &kafka, &outbox).toml(QUICK).toml(NARROW).toml(quick).spawn();
@@ -60,7 +61,7 @@ fn sigterm_with_kafka_down_ends_within_the_grace_and_confirms_nothing_undelivere
     let db = Postgres::start(Version::V18);
     let outbox = db.prepare_outbox("graceful");
     let mut kafka = Kafka::start();
-    let topic = kafka.unique_topic("graceful");
+    let topic = unique_topic("graceful");
     kafka.create_topic(&topic, 1, &[]);
     let mut relay = Relay::on(&db, &kafka, &outbox).toml(QUICK).toml("shutdown.grace = \"4s\"").spawn();
     relay.until_state("streaming", secs(30));

@@ -171,7 +171,7 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
     match level {
         // Said by the error callback as well.
-        _ if facility == "FAIL" => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        _ if matches!(facility, "FAIL" | "FATAL") => tracing::debug!(target: "librdkafka", facility, "{message}"),
         // It tries again by itself.
         _ if facility == "GETPID" => tracing::info!(target: "librdkafka", facility, "{message}"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {

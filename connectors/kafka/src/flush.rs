@@ -1,9 +1,9 @@
 //! Makes queued records leave at once while relay is caught up, and leaves them to fill batches while it is behind.
 //!
-//! linger.ms is a few milliseconds, so that a backlog travels in large batches. When the source has nothing more to read, the sink is
-//! nudged; the native flush then suspends linger for its duration. It runs here because it waits, and the thread that reads the source
-//! must not. One call lasts at most a little over linger.ms: what it did not make leave has by then outlived its linger anyway, and a
-//! load that starts meanwhile gets its large batches back at once.
+//! linger.ms is a few milliseconds, so that a backlog travels in large batches. When the source has nothing more to read,
+//! the sink is nudged; the native flush then suspends linger for its duration. It runs here because it waits, and the thread
+//! that reads the source must not. One call lasts at most a little over linger.ms: what it did not make leave has by then
+//! outlived its linger anyway, and a load that starts meanwhile gets its large batches back at once.
 
 use crate::native;
 use crate::producer::Client;

@@ -1,7 +1,8 @@
 //! The Kafka sink: events become records, delivery reports become acknowledgements, the frontier becomes a checkpoint record.
 //!
-//! [`Config::build`] starts one producer and gives out its parts: a [`KafkaSink`] and a [`CheckpointTopic`] for the thread that reads
-//! the source, a [`CheckpointReader`] for whoever prepares a start, and a [`Health`] that any thread may ask. Threads of its own:
+//! [`Config::build`] starts one producer and gives out its parts: a [`KafkaSink`] and a [`CheckpointTopic`] for the thread
+//! that reads the source, a [`CheckpointReader`] for whoever prepares a start, and a [`Health`] that any thread may ask.
+//! Threads of its own:
 //!
 //! * `relay-kafka-ack` serves delivery reports and turns them into acknowledgements,
 //! * `relay-kafka-flush` sends what is queued at once while relay is caught up (see [`flush`]),
@@ -23,6 +24,7 @@ mod properties;
 mod reader;
 mod security;
 mod sink;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -34,6 +36,7 @@ pub use health::{Health, Statistics};
 pub use reader::{CheckpointReader, Stored, TopicReader};
 pub use security::{Secret, SecretSource, Security};
 pub use sink::KafkaSink;
+pub use tail::{Arrival, Tail};
 
 /// The version of the linked librdkafka, such as `2.12.1`.
 #[must_use]

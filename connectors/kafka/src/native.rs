@@ -1,4 +1,5 @@
-//! The few calls into librdkafka that rdkafka does not offer: topic handles, producing through them, flush, topic administration.
+//! The few calls into librdkafka that rdkafka does not offer: topic handles, producing through them, flush, topic
+//! administration.
 #![expect(unsafe_code, reason = "librdkafka is C; every other file of this crate is free of it")]
 
 use crate::producer::Client;
@@ -52,8 +53,8 @@ pub(crate) struct Refused {
 /// A topic's settings, or why they are not shown.
 pub(crate) type Described = Result<HashMap<String, String>, Refused>;
 
-// SAFETY: librdkafka's topic and client objects may be used from any thread at once (rdkafka.h, "Thread safety"); the handle holds no
-// thread-bound state of its own, and the pointed-to object lives until `drop`.
+// SAFETY: librdkafka's topic and client objects may be used from any thread at once (rdkafka.h, "Thread safety"); the handle
+// holds no thread-bound state of its own, and the pointed-to object lives until `drop`.
 unsafe impl Send for TopicHandle {}
 // SAFETY: as above; every call through a shared reference takes librdkafka's own locks.
 unsafe impl Sync for TopicHandle {}
@@ -64,8 +65,9 @@ impl TopicHandle {
     /// The handle of that topic, with the topic-level settings of the client's configuration.
     pub(crate) fn new(client: &Arc<Client>, name: &str) -> Result<Self, RDKafkaErrorCode> {
         let name = CString::new(name).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
-        // SAFETY: the client pointer is valid while `client` is; the name is a NUL-terminated string that outlives the call and is
-        // copied by it; a null configuration asks for a copy of the client's default one. The returned reference is ours to give back.
+        // SAFETY: the client pointer is valid while `client` is; the name is a NUL-terminated string that outlives the call
+        // and is copied by it; a null configuration asks for a copy of the client's default one. The returned reference is
+        // ours to give back.
         let topic = unsafe { sys::rd_kafka_topic_new(client.client().native_ptr(), name.as_ptr(), ptr::null_mut()) };
         let topic = NonNull::new(topic).ok_or(RDKafkaErrorCode::InvalidTopic)?;
         Ok(Self { topic, client: Arc::clone(client) })
@@ -96,16 +98,17 @@ impl TopicHandle {
             vu(V::RD_KAFKA_VTYPE_TIMESTAMP, U { i64_: parcel.timestamp_ms }),
             vu(V::RD_KAFKA_VTYPE_HEADERS, U { headers: list }),
         ];
-        // SAFETY: each element's union field is the one that its vtype names (rdkafka.h, RD_KAFKA_V_*). Key and value point to borrowed
-        // bytes with their true length, read during the call only because of F_COPY; a null pointer stands for Kafka's null and an empty
-        // slice's pointer is never null. The topic belongs to this client and both are alive. The opaque is a number, never dereferenced.
+        // SAFETY: each element's union field is the one that its vtype names (rdkafka.h, RD_KAFKA_V_*). Key and value point
+        // to borrowed bytes with their true length, read during the call only because of F_COPY; a null pointer stands for
+        // Kafka's null and an empty slice's pointer is never null. The topic belongs to this client and both are alive. The
+        // opaque is a number, never dereferenced.
         let error = unsafe { sys::rd_kafka_produceva(self.client.client().native_ptr(), vus.as_ptr(), vus.len()) };
         if error.is_null() {
             return Ok(()); // the record owns the headers now
         }
         if !list.is_null() {
-            // SAFETY: produceva takes ownership of VTYPE_HEADERS on success only (rdkafka.h); this is the failure path, and `list` is
-            // not used after this.
+            // SAFETY: produceva takes ownership of VTYPE_HEADERS on success only (rdkafka.h); this is the failure path, and
+            // `list` is not used after this.
             unsafe { sys::rd_kafka_headers_destroy(list) };
         }
         Err(take_error(error))
@@ -114,8 +117,8 @@ impl TopicHandle {
 
 impl Drop for TopicHandle {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `rd_kafka_topic_new` in `new` and this is the only place that gives it back; the client outlives
-        // it, because the field that holds it is dropped after this.
+        // SAFETY: the pointer came from `rd_kafka_topic_new` in `new` and this is the only place that gives it back; the
+        // client outlives it, because the field that holds it is dropped after this.
         unsafe { sys::rd_kafka_topic_destroy(self.topic.as_ptr()) };
     }
 }
@@ -133,8 +136,8 @@ fn new_headers<'a>(
     // SAFETY: plain constructor; it never returns null (librdkafka aborts when memory is out).
     let list = unsafe { sys::rd_kafka_headers_new(headers.len()) };
     for (name, value) in headers {
-        // SAFETY: `list` is alive and ours alone. Name and value are borrowed bytes with their true length, copied by the call; a null
-        // value pointer is Kafka's null header value.
+        // SAFETY: `list` is alive and ours alone. Name and value are borrowed bytes with their true length, copied by the
+        // call; a null value pointer is Kafka's null header value.
         let code = unsafe {
             sys::rd_kafka_header_add(
                 list,
@@ -165,8 +168,8 @@ fn take_error(error: *mut sys::rd_kafka_error_t) -> RDKafkaErrorCode {
 
 /// Suspends linger.ms and waits until every record has been reported or the time is over; whether all have.
 ///
-/// With delivery reports as events the native call only raises a flag, wakes the broker threads and waits for a condition: it serves
-/// nothing itself, so it may run beside the thread that does.
+/// With delivery reports as events the native call only raises a flag, wakes the broker threads and waits for a condition:
+/// it serves nothing itself, so it may run beside the thread that does.
 pub(crate) fn flush(client: &Client, timeout: Duration) -> bool {
     // SAFETY: the client pointer is valid while `client` is; rd_kafka_flush is thread-safe.
     let code = unsafe { sys::rd_kafka_flush(client.client().native_ptr(), millis(timeout)) };
@@ -181,8 +184,8 @@ pub(crate) fn kill(client: &Client) {
     unsafe { sys::rd_kafka_test_fatal_error(client.client().native_ptr(), code, c"killed by a test".as_ptr()) };
 }
 
-/// Whether the cluster has a controller to send administrative requests to; librdkafka would wait in vain for one. (The mock cluster
-/// names a broker that does not exist.)
+/// Whether the cluster has a controller to send administrative requests to; librdkafka would wait in vain for one. (The mock
+/// cluster names a broker that does not exist.)
 pub(crate) fn has_controller<C: ClientContext>(client: &AnyClient<C>, metadata: &Metadata) -> bool {
     // SAFETY: the client pointer is valid while `client` is; with no time-out the call only reads what is cached.
     let controller = unsafe { sys::rd_kafka_controllerid(client.native_ptr(), 0) };
@@ -225,8 +228,8 @@ pub(crate) fn create_topic<C: ClientContext>(
     // SAFETY: `native` was made above and is not used after this.
     unsafe { sys::rd_kafka_NewTopic_destroy(native) };
     let event = event?;
-    // SAFETY: the event is a CreateTopics result (the queue is private to the one request) and outlives everything read from it here;
-    // the array has `count` live elements.
+    // SAFETY: the event is a CreateTopics result (the queue is private to the one request) and outlives everything read from
+    // it here; the array has `count` live elements.
     unsafe {
         let result = sys::rd_kafka_event_CreateTopics_result(event.0.as_ptr());
         let mut count = 0;
@@ -265,8 +268,8 @@ pub(crate) fn describe_topics<C: ClientContext>(
     }
     let event = event?;
     let mut described = HashMap::with_capacity(names.len());
-    // SAFETY: the event is a DescribeConfigs result (the queue is private to the one request) and outlives everything read from it here;
-    // both arrays have as many live elements as their counts say, and every text is NUL-terminated and copied.
+    // SAFETY: the event is a DescribeConfigs result (the queue is private to the one request) and outlives everything read
+    // from it here; both arrays have as many live elements as their counts say, and every text is NUL-terminated and copied.
     unsafe {
         let result = sys::rd_kafka_event_DescribeConfigs_result(event.0.as_ptr());
         let mut count = 0;
@@ -317,8 +320,8 @@ fn request<C: ClientContext>(
 ) -> Result<Event, Refused> {
     let rk = client.native_ptr();
     let mut text = [0 as c_char; 512];
-    // SAFETY: `rk` is valid while `client` is. Options and queue are made here, used here and freed here; a result that arrives after
-    // the queue was given back is dropped by librdkafka. The error buffer is writable for the length given.
+    // SAFETY: `rk` is valid while `client` is. Options and queue are made here, used here and freed here; a result that
+    // arrives after the queue was given back is dropped by librdkafka. The error buffer is writable for the length given.
     unsafe {
         let options = sys::rd_kafka_AdminOptions_new(rk, op);
         sys::rd_kafka_AdminOptions_set_request_timeout(options, millis(timeout), text.as_mut_ptr(), text.len());

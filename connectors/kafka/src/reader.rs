@@ -183,7 +183,8 @@ impl TopicReader {
         Ok(BaseConsumer::from_config_and_context(&config, Listener::new(&self.config.security))?)
     }
 
-    /// Sees to it that the topic has one partition; whether the cluster can be asked about its settings, `None` when it does not exist.
+    /// Sees to it that the topic has one partition; whether the cluster can be asked about its settings, `None` when it does
+    /// not exist.
     fn exists(&self, consumer: &BaseConsumer<Listener>) -> Result<Option<bool>, ReadError> {
         let topic = &self.topic;
         let deadline = Instant::now() + METADATA_TIMEOUT;

@@ -41,8 +41,8 @@ pub struct KafkaSink {
 struct Route {
     topic: Arc<Topic>,
     handle: Option<TopicHandle>,
-    /// Whether the events of this topic name their partition. Mixing both breaks order: librdkafka holds records for the partitioner in
-    /// another queue until it knows the partitions.
+    /// Whether the events of this topic name their partition. Mixing both breaks order: librdkafka holds records for the
+    /// partitioner in another queue until it knows the partitions.
     is_explicit: Option<bool>,
 }
 
@@ -84,14 +84,6 @@ impl KafkaSink {
             }
         }
         sink
-    }
-
-    /// As [`Sink::enqueue`], for a record of the dlq topic, which no event can choose. The event's own topic is ignored.
-    pub fn park(&mut self, event: &Event, ticket: Ticket) -> Enqueue {
-        match self.routes.first() {
-            Some(route) if route.topic.role == Role::Dlq => self.offer(0, event, ticket),
-            _ => Enqueue::Poison(Poison::new(PoisonReason::Route, "no dlq topic is configured")),
-        }
     }
 
     /// Reads the limits of every topic again, soon and elsewhere.
@@ -214,8 +206,8 @@ impl KafkaSink {
         answer
     }
 
-    /// The client has failed for good. The event is taken and failed at once: so the caller learns of it where it learns of every
-    /// failure, and renews the client.
+    /// The client has failed for good. The event is taken and failed at once: so the caller learns of it where it learns of
+    /// every failure, and renews the client.
     fn dead(&mut self, cause: Code, reason: &str, ticket: Ticket) -> Enqueue {
         if classify(cause) == FailureKind::Fenced {
             return Enqueue::Fenced;
@@ -265,6 +257,14 @@ impl Sink for KafkaSink {
         }
     }
 
+    /// The dlq topic is one that no event can choose; the record's own topic is ignored.
+    fn park(&mut self, event: &Event, ticket: Ticket) -> Enqueue {
+        match self.routes.first() {
+            Some(route) if route.topic.role == Role::Dlq => self.offer(0, event, ticket),
+            _ => Enqueue::Poison(Poison::new(PoisonReason::Route, "no dlq topic is configured")),
+        }
+    }
+
     #[inline]
     fn nudge(&mut self) {
         if self.outstanding() > 0 {
@@ -274,7 +274,6 @@ impl Sink for KafkaSink {
 
     fn purge(&mut self, scope: PurgeScope) {
         self.producer.purge(scope == PurgeScope::QueuedAndInFlight);
-        self.producer.nudge.ask();
     }
 
     #[inline]

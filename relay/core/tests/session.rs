@@ -39,6 +39,7 @@ fn play(
         run.heal();
         let duplicates = run.world.oracle.duplicates;
         assert!(duplicates == 0 || run.world.may_duplicate, "{duplicates} duplicates without a reason");
+        assert!(scenario.name != "calm" || run.world.figures.purges == 0, "a rewind without a reason");
     }));
     (run, result)
 }

@@ -131,35 +131,41 @@ pub(crate) struct InitArgs {
     /// Where to write the configuration; an existing file is refused [default: ./relay.toml]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// Run the SQL over an administrator's connection
-    #[arg(long, value_name = "URL", conflicts_with = "detect")]
-    pub(crate) apply: Option<String>,
-    /// Name the preset that fits the tables of a database
+    /// Run the SQL over an administrator's connection; its password may come from PGPASSWORD
     #[arg(long, value_name = "URL")]
-    pub(crate) detect: Option<String>,
-    /// Look at this table only
-    #[arg(long, value_name = "TABLE", requires = "detect")]
-    pub(crate) table: Option<String>,
+    pub(crate) apply: Option<String>,
     /// Show what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Name of the pipeline
+    #[arg(long, value_name = "NAME", default_value = "orders")]
+    pub(crate) name: String,
+    /// Layout of the outbox: relay, debezium, wal-message, wal-message-debezium
+    #[arg(long, value_name = "PRESET", default_value = "relay")]
+    pub(crate) preset: String,
+    /// The outbox table [default: the preset's]
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub(crate) table: Option<String>,
+    /// The role that relay logs in as
+    #[arg(long, value_name = "ROLE", default_value = "relay")]
+    pub(crate) role: String,
+    /// The application's role: with a preset for messages, the only one that may write them
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) application: Option<String>,
+    /// Major version of the server that the SQL is for [default: any; with --apply the server's own]
+    #[arg(long, value_name = "MAJOR", value_parser = clap::value_parser!(u32).range(14..))]
+    pub(crate) server_version: Option<u32>,
 }
 
 /// `relay doctor`.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct DoctorArgs {
-    /// Also send a message through the slot and a record to a probe topic
-    #[arg(long)]
-    pub(crate) roundtrip: bool,
     /// End with 4 when there are only warnings
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Run only these checks
+    /// Print only these checks
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Write a support archive without secrets
-    #[arg(long, value_name = "FILE")]
-    pub(crate) bundle: Option<PathBuf>,
 }
 
 /// `relay checkpoint`.
@@ -176,16 +182,6 @@ pub(crate) enum CheckpointAction {
     Show,
     /// Store the slot's position where no record exists; the pipeline must be stopped
     Init(ChangeArgs),
-    /// Print the record for `import`
-    Export,
-    /// Store a record that `export` printed; the pipeline must be stopped
-    Import {
-        /// The record; `-` = standard input
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        #[command(flatten)]
-        change: ChangeArgs,
-    },
 }
 
 /// Flags of every command that changes something.

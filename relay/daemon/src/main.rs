@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     let code = match &cli.command {
         Command::Run(args) => command::run::run(flags, args),
         Command::Check(args) => command::check::check(flags, args),
+        Command::Init(args) => command::init::init(flags, args),
+        Command::Doctor(args) => command::doctor::doctor(flags, args),
+        Command::Checkpoint(args) => command::checkpoint::checkpoint(flags, args),
         Command::Version(_) => command::version::version(flags),
         _ => 64,
     };

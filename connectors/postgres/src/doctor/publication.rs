@@ -122,15 +122,20 @@ impl Examination<'_> {
         let (name, literal) = (quote_identifier(&config.publication), quote_literal(&config.publication));
         let rows = self.ask(&format!("SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = {literal}"))?;
         let listed: HashSet<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
-        // Without the option the catalog lists the leaves of a partitioned table in its place.
+        // Without the option the catalog lists the leaves of a partitioned table in its place; the table itself is then a member by
+        // its own name, or through the leaves' root.
         let members = match tables.iter().any(|table| table.is_partitioned) && !options.is_via_root {
             true => self.ask(&format!(
                 "SELECT n.nspname || '.' || c.relname FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid \
-                 JOIN pg_class AS c ON c.oid = r.prrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE p.pubname = {literal}"
+                 JOIN pg_class AS c ON c.oid = r.prrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE p.pubname = {literal} \
+                 UNION SELECT rn.nspname || '.' || r.relname FROM pg_publication_tables AS t \
+                 JOIN pg_namespace AS n ON n.nspname = t.schemaname JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+                 JOIN pg_class AS r ON r.oid = pg_partition_root(c.oid) JOIN pg_namespace AS rn ON rn.oid = r.relnamespace \
+                 WHERE t.pubname = {literal} AND c.relispartition"
             ))?,
             false => Vec::new(),
         };
-        let has_root = |table: &Table| members.iter().any(|row| row.get(0) == Some(table.raw().as_str()));
+        let is_member = |table: &Table| members.iter().any(|row| row.get(0) == Some(table.raw().as_str()));
         for table in tables {
             let raw = table.raw();
             let finding = if table.is_unlogged {
@@ -140,7 +145,7 @@ impl Examination<'_> {
                     .cure(format!("ALTER TABLE {} SET LOGGED;", table.quoted()))
             } else if listed.contains(raw.as_str()) {
                 continue;
-            } else if table.is_partitioned && !options.is_via_root && has_root(table) {
+            } else if table.is_partitioned && !options.is_via_root && is_member(table) {
                 Finding::fail("PG010", format!("publication {name} sends rows of {raw} under the names of its partitions"))
                     .because("publish_via_partition_root is off")
                     .so("no [[outbox]] names the partitions, so relay stops at the first row")

@@ -253,6 +253,8 @@ pub struct Session {
     condemned: HashMap<Position, (String, u64)>,
     /// Since when events may flow.
     streaming_since_ms: u64,
+    /// After a reconnect: when to look once more whether another epoch was claimed meanwhile. Nothing is confirmed before that.
+    proof_at_ms: Option<u64>,
     /// When a rewind may go on to the stream: a destination that refuses everything must not cause a storm of connections.
     resume_at_ms: u64,
 }
@@ -321,9 +323,6 @@ struct Drain {
     read_to: Option<Lsn>,
 }
 
-/// A stream that went on for so long is healthy: the next failure starts with a short wait again.
-const HEALTHY_MS: u64 = 10_000;
-
 // === impl Session ===
 
 impl Session {
@@ -350,6 +349,7 @@ impl Session {
             isolate_until: None,
             condemned: HashMap::new(),
             streaming_since_ms: 0,
+            proof_at_ms: None,
             resume_at_ms: 0,
         };
         session.start_over();
@@ -391,7 +391,7 @@ impl Session {
             Phase::Settling { until_ms } if now_ms >= until_ms => self.read_again(),
             Phase::Stopped { retry_ms } if now_ms >= retry_ms => self.start_over(),
             Phase::Rewinding { since_ms, then } => self.rewinding(since_ms, then, outstanding),
-            Phase::Streaming if now_ms >= self.streaming_since_ms + HEALTHY_MS => self.attempts = 0,
+            Phase::Streaming => self.streaming(),
             _ => {}
         }
         self.drain_step();
@@ -487,8 +487,9 @@ impl Session {
         self.order(Order::Disconnect);
     }
 
-    fn stream(&mut self) {
+    fn stream(&mut self, proof_at_ms: Option<u64>) {
         self.streaming_since_ms = self.now_ms;
+        self.proof_at_ms = proof_at_ms;
         self.fault = None;
         self.phase = Phase::Streaming;
     }

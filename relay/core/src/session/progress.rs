@@ -99,7 +99,7 @@ impl Session {
         }
         // The server believes any flush position and drops WAL up to it, so clamp to what it has sent on this connection.
         let flushed = self.progress.stored.end_lsn.min(written);
-        if flushed < self.progress.confirmed {
+        if flushed < self.progress.confirmed || self.proof_at_ms.is_some() {
             return Confirmation { written, flushed: Lsn::ZERO };
         }
         assert!(flushed <= self.window.frontier().end_lsn, "nothing is confirmed that is not durable");

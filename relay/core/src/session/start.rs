@@ -6,6 +6,8 @@ use crate::error::{Action, Kind};
 use crate::lsn::Lsn;
 use crate::window::{Failure, Frontier};
 
+/// A stream that went on for so long is healthy: the next failure starts with a short wait again.
+const HEALTHY_MS: u64 = 10_000;
 /// How long an instance that was a standby waits, the slot being held, before it reads the checkpoint: what the last holder had
 /// on its way to Kafka has arrived by then.
 const SETTLE_MS: u64 = 2_000;
@@ -84,33 +86,63 @@ impl Session {
             self.progress.confirmed = self.progress.confirmed.max(slot.confirmed_flush);
         }
         self.server = Some(server);
-        self.stream();
+        // A claim of another instance may have been on its way to the store when it was read just now.
+        self.stream(self.config.is_durable.then_some(self.now_ms + SETTLE_MS));
         self.note(Note::Resumed(self.flow.received_end));
+    }
+
+    pub(super) fn streaming(&mut self) {
+        if self.now_ms >= self.streaming_since_ms + HEALTHY_MS {
+            self.attempts = 0;
+        }
+        if self.proof_at_ms.is_some_and(|at_ms| self.now_ms >= at_ms) {
+            self.proof_at_ms = Some(u64::MAX);
+            self.order(Order::ReadCheckpoint);
+        }
+    }
+
+    fn proof_read(&mut self, result: Result<Reading, ReadError>) {
+        match result {
+            Ok(reading) if self.is_overtaken(&reading) => self.overtaken(),
+            Ok(_) => self.proof_at_ms = None,
+            Err(error) if error.is_final() => self.failed(unread(&error), Next::Resume),
+            Err(_) => self.proof_at_ms = Some(self.now_ms + SETTLE_MS),
+        }
+    }
+
+    fn overtaken(&mut self) {
+        self.was_standby = true;
+        self.note(Note::Rewinding(Rewind::Source));
+        self.rewind(AfterRewind::StartOver);
     }
 
     fn is_overtaken(&self, reading: &Reading) -> bool {
         let epoch = self.progress.epoch;
-        let is_foreign = |record: &Record| record.epoch == epoch && record.instance != self.config.instance;
-        reading.highest_epoch > epoch || reading.newest.as_ref().is_some_and(is_foreign)
+        // Two instances may claim one epoch (kafka.md, section 8); then the greatest position wins.
+        let stored = self.progress.stored;
+        let is_ahead = |record: &Record| {
+            record.epoch == epoch
+                && record.instance != self.config.instance
+                && record.frontier().is_some_and(|frontier| (frontier.end_lsn, frontier.inside) > (stored.end_lsn, stored.inside))
+        };
+        reading.highest_epoch > epoch || reading.newest.as_ref().is_some_and(is_ahead)
     }
 
     /// After a lost connection: another instance may have had the slot, claimed an epoch and gone again without our seeing it. Our records
     /// would lose against its record for ever.
     fn check_epoch(&mut self, result: Result<Reading, ReadError>) {
         match result {
-            Ok(reading) if self.is_overtaken(&reading) => {
-                self.was_standby = true;
-                self.note(Note::Rewinding(Rewind::Source));
-                self.rewind(AfterRewind::StartOver);
-            }
+            Ok(reading) if self.is_overtaken(&reading) => self.overtaken(),
             Ok(_) => self.inspect(Next::Resume),
             Err(error) => self.failed(unread(&error), Next::Resume),
         }
     }
 
     pub(super) fn checkpoint_read(&mut self, result: Result<Reading, ReadError>) {
-        if self.phase == Phase::Rereading {
-            return self.check_epoch(result);
+        match self.phase {
+            Phase::Rereading => return self.check_epoch(result),
+            Phase::Streaming if self.proof_at_ms.is_some() => return self.proof_read(result),
+            _ => {}
         }
         if !matches!(self.phase, Phase::ReadingFirst | Phase::ReadingAgain) {
             return;
@@ -291,7 +323,7 @@ impl Session {
                 self.is_bootstrap = false;
                 // Good for one use: a second gap in the life of this process must be looked at again.
                 self.config.accept_gap = None;
-                self.stream();
+                self.stream(None);
                 let frontier = self.window.frontier();
                 self.progress.stored(frontier, self.now_ms);
                 let stale = std::mem::take(&mut self.reading.keys);

@@ -206,10 +206,13 @@ impl Process {
                     assert_eq!(frontier.end_lsn, stored.end_lsn, "I8: the start takes the record that wins");
                     let is_same = publication == format!("v{}", self.option);
                     assert_eq!(frontier.inside, stored.inside.filter(|_| is_same), "D6: indexes count for one publication only");
-                    if let Some((left, at)) = world.postgres.left_at().filter(|&(left, _)| left >= timeline) {
+                    let history = self.session.server().map(|server| server.switch_points.clone()).unwrap_or_default();
+                    for (left, at) in history.into_iter().filter(|&(left, _)| left >= timeline) {
                         assert!(stored.end_lsn <= at, "published to {} of timeline {left}, left at {at}", stored.end_lsn);
                     }
                 }
+                // A peer may have been at it until now, or be still without having noticed.
+                world.may_duplicate |= world.has_peers && epoch > 1;
                 self.has_claimed = true;
                 self.started_after = self.meddled;
                 world.seen_meddling = world.seen_meddling.max(self.meddled);

@@ -45,6 +45,8 @@ pub(crate) struct World {
     /// Meddling with slot and history that a start has seen and dealt with.
     pub(crate) seen_meddling: u64,
     pub(crate) has_impostor: bool,
+    /// More than one process was wanted at once.
+    pub(crate) has_peers: bool,
     own_system_id: &'static str,
     accepted: BTreeSet<usize>,
     log: Option<Vec<String>>,
@@ -110,6 +112,7 @@ impl World {
             option: 1,
             seen_meddling: 0,
             has_impostor: false,
+            has_peers: false,
             own_system_id: "7001",
             accepted: BTreeSet::new(),
             log: None,
@@ -170,7 +173,7 @@ impl Run {
 
     /// The last lines of the trace.
     pub(crate) fn print_trace(&self) {
-        for line in self.world.log.iter().flatten().rev().take(400).collect::<Vec<_>>().into_iter().rev() {
+        for line in self.world.log.iter().flatten().rev().take(1500).collect::<Vec<_>>().into_iter().rev() {
             eprintln!("{line}");
         }
     }
@@ -222,7 +225,10 @@ impl Run {
         let now_ms = self.world.now_ms;
         let World { postgres, chance, oracle, .. } = &mut self.world;
         match *event {
-            Event::Start => self.start(None),
+            Event::Start => {
+                self.world.has_peers = !self.processes.is_empty();
+                self.start(None);
+            }
             Event::Commit(count) => self.commit(count, false),
             Event::CommitBad => self.commit(4, true),
             Event::OtherWork => postgres.other_work(chance.between(1, 300)),
@@ -285,6 +291,7 @@ impl Run {
                     self.kill(0);
                 }
                 self.world.store.wipe();
+                self.world.may_duplicate = true;
             }
             Event::BrokersDown => self.world.kafka.weather.is_down = true,
             Event::BrokersUp => self.world.kafka.weather.is_down = false,
@@ -348,8 +355,11 @@ impl Run {
         self.shutdown_ends();
         self.world.postgres.turn(now_ms);
         self.world.store.turn(now_ms);
-        let before = self.world.outputs;
+        let (before, duplicates) = (self.world.outputs, self.world.oracle.duplicates);
         self.world.outputs += self.world.kafka.turn(&mut self.world.chance, &mut self.world.oracle);
+        if self.world.oracle.duplicates > duplicates {
+            self.world.trace(|| "a duplicate".into());
+        }
         if self.world.crash_at.is_some_and(|at| before < at && at <= self.world.outputs)
             && let Some(at) = self.pick()
         {

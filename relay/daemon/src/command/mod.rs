@@ -1,5 +1,9 @@
 //! One file a subcommand.
 
 pub(crate) mod check;
+pub(crate) mod checkpoint;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod refusal;
 pub(crate) mod run;
 pub(crate) mod version;

@@ -24,8 +24,8 @@ enum Flow {
     Left,
     /// The stream must not go on.
     Stop(Fault),
-    /// Poison, with `on_poison = "stop"`: it stays until somebody helps.
-    Poisoned(Position, Poison),
+    /// Poison, with `on_poison = "stop"`: it stays until somebody helps. The text is its key.
+    Poisoned(Position, Poison, String),
     /// The connection is over.
     Lost(Fault),
     /// A table without route: its partition root must be known first.
@@ -160,8 +160,8 @@ impl Stream {
                     self.blocked_by(why, wait);
                     return Some(None);
                 }
-                Flow::Poisoned(position, poison) => {
-                    self.poisoned(position, &poison);
+                Flow::Poisoned(position, poison, key) => {
+                    self.poisoned(position, &poison, &key);
                     return Some(None);
                 }
                 Flow::AskRoot(table) => {
@@ -268,7 +268,7 @@ impl Stream {
     }
 
     /// An event cannot be published and the policy is to stay in front of it.
-    fn poisoned(&mut self, position: Position, poison: &Poison) {
+    fn poisoned(&mut self, position: Position, poison: &Poison, key: &str) {
         let why = Why::Poison(position);
         if self.blocked.as_ref().is_none_or(|blocked| blocked.why != why) {
             let directive = Kind::Poison.directive();
@@ -280,6 +280,7 @@ impl Stream {
                 reason = poison.reason.name(),
                 lsn = %position.commit_lsn,
                 position = %position,
+                key,
                 hint = directive.hint,
                 "{message}"
             );
@@ -339,10 +340,7 @@ impl Pass<'_> {
                 kind: Kind::Poison,
                 message: format!("{relation}: a row was updated, and on_update is \"stop\""),
             }),
-            Err(poison) => {
-                let poison = named(poison, change);
-                self.poison(position, poison, Origin::Change(change))
-            }
+            Err(poison) => self.poison(position, poison, Origin::Change(change)),
         }
     }
 
@@ -368,7 +366,7 @@ impl Pass<'_> {
             },
             Ok(Outcome::Filtered(reason)) => self.filtered(reason.name()),
             Ok(Outcome::Stop) => self.passed(),
-            Err(poison) => self.poison(position, named(poison, change), Origin::Change(change)),
+            Err(poison) => self.poison(position, poison, Origin::Change(change)),
         }
     }
 
@@ -409,8 +407,9 @@ impl Pass<'_> {
     /// The policy for an event that cannot be published. What was built of it is still in the event buffer.
     #[cold]
     fn poison(&mut self, position: Position, poison: Poison, origin: Origin<'_>) -> Flow {
+        let key = shown(self.event.key());
         match self.config.on_poison {
-            OnPoison::Stop => Flow::Poisoned(position, poison),
+            OnPoison::Stop => Flow::Poisoned(position, poison, key),
             OnPoison::Skip => {
                 self.metrics.discarded(poison.reason);
                 tracing::warn!(
@@ -419,6 +418,7 @@ impl Pass<'_> {
                     reason = poison.reason.name(),
                     position = %position,
                     lsn = %position.commit_lsn,
+                    key,
                     "the event is skipped: {}",
                     poison.message
                 );
@@ -454,6 +454,7 @@ impl Pass<'_> {
                             reason = poison.reason.name(),
                             position = %position,
                             lsn = %position.commit_lsn,
+                            key,
                             "the event is parked in {}: {}",
                             self.config.dlq_topic,
                             poison.message
@@ -464,7 +465,7 @@ impl Pass<'_> {
                     // Too large for the dlq as well: nothing is dropped unasked.
                     Offered::Poison(dlq) => {
                         let message = format!("{}; nor can it be parked: {}", poison.message, dlq.message);
-                        Flow::Poisoned(position, Poison::new(poison.reason, message))
+                        Flow::Poisoned(position, Poison::new(poison.reason, message), key)
                     }
                 }
             }
@@ -487,6 +488,13 @@ enum Offered {
     Sent,
     Not(Flow),
     Poison(Poison),
+}
+
+/// A key as a log may show it: cut, and without control characters.
+fn shown(key: Option<&[u8]>) -> String {
+    const SHOWN_MAX: usize = 64;
+    let text = String::from_utf8_lossy(key.unwrap_or_default());
+    text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect()
 }
 
 /// Puts the table's name in front: whoever reads the message must know where to look.

