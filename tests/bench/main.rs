@@ -25,7 +25,7 @@ mod watermarks;
 use std::process::ExitCode;
 
 use crate::backlog::{Backlog, Shape};
-use crate::drain::{Compared, Comparison, compare};
+use crate::drain::{Comparison, compare};
 use crate::relay::Wire;
 use crate::report::Report;
 use crate::run::Contender;
@@ -36,6 +36,11 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == producer::CHILD) {
         return producer::child(&args[1..]);
+    }
+    if args.iter().all(|arg| arg.starts_with("--") && arg != "--bench") {
+        // `cargo test --all-targets` comes here too, and wants no measurement of minutes.
+        println!("nothing measured: run `cargo bench -p relay-tests`, or name scenarios");
+        return ExitCode::SUCCESS;
     }
     let settings = match Settings::read(&args) {
         Ok(settings) => settings,
@@ -96,7 +101,6 @@ fn drain_into(report: &mut Report, settings: &Settings, servers: &Servers, backl
     };
     let wire = if scenario == Scenario::Unix { Wire::Unix } else { Wire::Tcp };
     let is_stdout = scenario == Scenario::Stdout;
-    let compared: Compared =
-        compare(servers, backlog, &Comparison { scenario, contenders, wire, is_stdout, rounds: settings.rounds });
+    let compared = compare(servers, backlog, &Comparison { scenario, contenders, wire, is_stdout, rounds: settings.rounds });
     report.drain(compared);
 }

@@ -112,6 +112,9 @@ fn watch(
             first = walsender.since().map(|since| (since, 0));
         } else if first.is_none() && gained > 0 {
             first = Some((now, gained));
+            // What the walsender has done by now shows how far relay had read ahead of the first record.
+            let (after, ahead) = (now - start, walsender.cpu());
+            println!("relay: first {gained} records after {after:.2?}, walsender at {ahead:.0?} of CPU time");
         }
         if gained >= backlog.rows {
             if gained > backlog.rows {

@@ -5,5 +5,6 @@ mod orphans;
 mod poison;
 mod refusals;
 mod scene;
+mod secure;
 mod servers;
 mod stalls;

@@ -199,7 +199,10 @@ fn a_topic_is_waited_for_until_it_exists() {
 
 #[test]
 fn what_the_broker_would_refuse_is_poison_before_anything_is_sent() {
-    let mut bench = Bench::with(&[("shop", 2), ("hashed", 2)], |config| config.max_topics = 4);
+    let mut bench = Bench::with(&[("shop", 2), ("hashed", 2)], |config| {
+        config.max_topics = 4;
+        config.properties.insert("linger.ms".to_owned(), "5000".to_owned());
+    });
     let mut explicit = event("shop", Some("k"), "{}");
     explicit.partition = Some(1);
     assert_eq!(bench.offer(&explicit, 0), Enqueue::Accepted);

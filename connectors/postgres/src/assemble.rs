@@ -29,7 +29,7 @@ pub(crate) struct Tables {
 pub struct TableId(pub usize);
 
 /// What one message means.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Step<'a> {
     /// A transaction begins.
     Begin(Transaction),
@@ -44,8 +44,8 @@ pub enum Step<'a> {
     Table(TableId),
     /// A row changed.
     Row(TableId, Change<'a>),
-    /// Tables were truncated; counts as one change.
-    Truncate,
+    /// Tables were truncated, those of them that are known; counts as one change.
+    Truncate(Vec<TableId>),
     /// A transactional logical message.
     Message(Change<'a>),
     /// A logical message outside of transactions: no part of any, it counts nowhere.
@@ -97,7 +97,9 @@ impl Assembler {
                 Some(table) => Step::Table(table),
                 None => Step::Nothing,
             },
-            Message::Truncate(_) => Step::Truncate,
+            Message::Truncate(truncate) => {
+                Step::Truncate(truncate.oids().filter_map(|oid| self.tables.by_oid.get(&oid).copied()).collect())
+            }
             Message::Message(message) => {
                 let change = Change::Message {
                     prefix: message.prefix,

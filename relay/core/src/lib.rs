@@ -5,6 +5,8 @@
 
 pub mod change;
 pub mod checkpoint;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod error;
 pub mod event;
 pub mod lsn;

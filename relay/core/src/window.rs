@@ -155,7 +155,7 @@ impl Acks {
 
     /// Clears and returns the acknowledgement of one ticket.
     #[inline]
-    fn take(&self, ticket: usize) -> bool {
+    pub(crate) fn take(&self, ticket: usize) -> bool {
         let (word, bit) = self.locate(ticket);
         if self.words[word].load(Ordering::Acquire) & bit == 0 {
             return false;

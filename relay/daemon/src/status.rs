@@ -20,7 +20,6 @@ struct Inner {
     routes: Mutex<Vec<RouteCount>>,
     beats: [AtomicU64; 3],
     seen: [AtomicU64; 2],
-    is_listening: AtomicU64,
 }
 
 /// Loops whose heartbeat `/livez` watches.
@@ -146,7 +145,6 @@ impl Status {
             routes: Mutex::default(),
             beats: Default::default(),
             seen: Default::default(),
-            is_listening: AtomicU64::new(0),
         };
         let status = Self { inner: Arc::new(inner) };
         for which in [Loop::Reader, Loop::Ack, Loop::Checkpoint] {
@@ -200,14 +198,6 @@ impl Status {
             0 => None,
             at => Some(Duration::from_millis((self.now_ms() + 1).saturating_sub(at))),
         }
-    }
-
-    pub(crate) fn set_listening(&self) {
-        self.inner.is_listening.store(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_listening(&self) -> bool {
-        self.inner.is_listening.load(Ordering::Relaxed) == 1
     }
 }
 

@@ -34,7 +34,8 @@ impl Examination<'_> {
                 if self.findings.len() == before {
                     let mut observed = match tables.len() {
                         0 => format!("publication {name} exists"),
-                        count => format!("publication {name} has the {count} table{} of the routes", if count == 1 { "" } else { "s" }),
+                        1 => format!("publication {name} has the table of the routes"),
+                        count => format!("publication {name} has all {count} tables of the routes"),
                     };
                     if self.source.config().inserts_only && (options.publishes_updates || options.publishes_deletes) {
                         observed.push_str("; it also sends updates or deletes, which relay only counts: publish = 'insert' spares them");

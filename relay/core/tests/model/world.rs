@@ -173,7 +173,7 @@ impl Run {
 
     /// The last lines of the trace.
     pub(crate) fn print_trace(&self) {
-        for line in self.world.log.iter().flatten().rev().take(1500).collect::<Vec<_>>().into_iter().rev() {
+        for line in self.world.log.iter().flatten().rev().take(400).collect::<Vec<_>>().into_iter().rev() {
             eprintln!("{line}");
         }
     }
@@ -226,7 +226,7 @@ impl Run {
         let World { postgres, chance, oracle, .. } = &mut self.world;
         match *event {
             Event::Start => {
-                self.world.has_peers = !self.processes.is_empty();
+                self.world.has_peers = self.next_process > 1;
                 self.start(None);
             }
             Event::Commit(count) => self.commit(count, false),

@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
 use relay_core::checkpoint::{Checkpoint, ReadCheckpoint, Reading, Record, RecordState};
-use relay_core::session::{Server, Slot};
+use relay_core::session::{self, Server, Slot};
 use relay_core::{Acks, Kind, Lsn};
 use relay_kafka::{CheckpointReader, Deps};
 
@@ -56,10 +56,10 @@ fn init(flags: &Flags, settings: &Settings, change: ChangeArgs) -> Result<(), Re
     }
     let make = |server: &Server, reading: &Reading| {
         let session = parts::session(settings, &routes, None);
-        record(server, usable_slot(server, settings)?, reading, &session)
+        Ok::<_, Refusal>(record(server, usable_slot(server, settings)?, reading, &session))
     };
+    let record = make(&source.inspect()?, &reading)?;
     if change.dry_run {
-        let record = make(&source.inspect()?, &reading)?;
         eprintln!("dry run: this record would be stored in topic {}", settings.delivery.checkpoint_topic);
         print(flags, &record);
         return Ok(());
@@ -135,13 +135,8 @@ fn usable_slot<'a>(server: &'a Server, settings: &Settings) -> Result<&'a Slot, 
     Ok(slot)
 }
 
-fn record(
-    server: &Server,
-    slot: &Slot,
-    reading: &Reading,
-    session: &relay_core::session::Config,
-) -> Result<Record, Refusal> {
-    Ok(Record {
+fn record(server: &Server, slot: &Slot, reading: &Reading, session: &session::Config) -> Record {
+    Record {
         v: Record::VERSION,
         state: RecordState::Stopped,
         name: session.name.clone(),
@@ -164,7 +159,7 @@ fn record(
         accepted_gaps: Vec::new(),
         written_at: now_rfc3339(),
         relay_version: session.relay_version.clone(),
-    })
+    }
 }
 
 /// Asks for the pipeline's name.

@@ -28,6 +28,8 @@ pub(super) struct Confirm {
     /// The server wants a word from us.
     is_asked: bool,
     stalled_since: Option<Instant>,
+    /// Highest position received, and since when it is that.
+    watched: (Lsn, Instant),
 }
 
 /// At most one status update in this time, however fast the frontier moves: each costs the server work on the slot.
@@ -61,6 +63,7 @@ impl Confirm {
             shutdown_since: None,
             is_asked: false,
             stalled_since: None,
+            watched: (Lsn::ZERO, now),
         }
     }
 
@@ -138,7 +141,25 @@ impl Stream {
             let message = format!("nothing was heard from the server for {silence:.1?}");
             return self.input(Input::Lost(Fault { kind: Kind::SourceSilent, message }));
         }
+        self.watchdog(now);
         self.standstill(now);
+    }
+
+    /// A stream that brings nothing although the server shows WAL beyond our position is dead, whatever it looks like: end the process, so
+    /// that its supervisor starts a fresh one.
+    fn watchdog(&mut self, now: Instant) {
+        let received = self.session.received();
+        let is_waiting = self.blocked.is_some() || !self.session.is_streaming();
+        let is_behind = self.status.slot().as_ref().is_some_and(|slot| slot.wal_end > received);
+        if received != self.confirm.watched.0 || is_waiting || !is_behind {
+            self.confirm.watched = (received, now);
+        } else if now.duration_since(self.confirm.watched.1) >= self.config.watchdog {
+            let directive = Kind::Watchdog.directive();
+            let message = format!("nothing came beyond {received} for {:?}, although the server has WAL there", self.config.watchdog);
+            self.remember_error(Kind::Watchdog, &message);
+            tracing::error!(event = "watchdog.fired", error.code = directive.code, hint = directive.hint, "{message}");
+            self.exit = Some(1);
+        }
     }
 
     /// A stalled relay blocks a fast shutdown of the server without limit, because its status updates keep the walsender alive. So while

@@ -9,6 +9,8 @@ mod note;
 mod obey;
 mod plans;
 mod read;
+#[cfg(test)]
+mod steady;
 mod tally;
 
 pub(crate) use jobs::Control;
@@ -20,7 +22,7 @@ use confirm::Confirm;
 use jobs::{Done, Jobs};
 use plans::Plans;
 use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
-use relay_core::session::{Fault, Input, Session, State};
+use relay_core::session::{Input, Session, State};
 use relay_core::{Event, Kind, Position, Sink};
 use relay_pgwire::CopyBoth;
 use relay_postgres::{Assembler, Source};
@@ -354,9 +356,5 @@ impl Stream {
             hint: directive.hint,
             at: crate::clock::rfc3339(crate::status::unix_us()),
         });
-    }
-
-    fn stop(&mut self, fault: Fault) {
-        self.input(Input::Stop(fault));
     }
 }

@@ -221,12 +221,21 @@ impl Stream {
                 Admission::Fresh(position) => pass.logical_message(plans, &change, position),
                 Admission::Condemned(position, poison) => pass.poison(position, poison, Origin::Change(&change)),
             },
-            Step::Truncate => match pass.session.admit() {
+            Step::Truncate(tables) => match pass.session.admit() {
                 Admission::Covered => pass.passed(),
-                _ => pass.filtered("operation"),
+                _ => {
+                    tables.iter().for_each(|table| pass.tally.truncated(table.0, assembler.relation(*table)));
+                    pass.filtered("operation")
+                }
             },
             Step::LooseMessage(_) | Step::Nothing => Flow::Done,
         }
+    }
+
+    /// Handles one message; whether it was dealt with.
+    #[cfg(test)]
+    pub(super) fn take_whole(&mut self, payload: &[u8]) -> bool {
+        matches!(self.message(payload), Flow::Done)
     }
 
     /// A frame above `source.log.max_message`: its head says which table, the rest is never held.
@@ -408,6 +417,7 @@ impl Pass<'_> {
     #[cold]
     fn poison(&mut self, position: Position, poison: Poison, origin: Origin<'_>) -> Flow {
         let key = shown(self.event.key());
+        self.metrics.poison(poison.reason);
         match self.config.on_poison {
             OnPoison::Stop => Flow::Poisoned(position, poison, key),
             OnPoison::Skip => {

@@ -2,7 +2,7 @@
 
 use crate::metrics::{Metrics, TableMetrics};
 use crate::status::{RouteCount, Status, unix_us};
-use relay_core::Change;
+use relay_core::{Change, Relation};
 use relay_core::session::Session;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,8 +64,10 @@ impl Tally {
     /// A change of table number `table` was decoded and is new.
     #[inline]
     pub(super) fn received(&mut self, table: usize, change: &Change<'_>) {
-        if self.tables.get(table).is_none_or(Option::is_none) {
-            self.meet(table, change);
+        if self.tables.get(table).is_none_or(Option::is_none)
+            && let Some(relation) = change.relation()
+        {
+            self.meet(table, relation);
         }
         if let Some(Some(tally)) = self.tables.get_mut(table) {
             match change {
@@ -77,9 +79,18 @@ impl Tally {
         }
     }
 
+    /// A table was truncated.
+    pub(super) fn truncated(&mut self, table: usize, relation: &Relation) {
+        if self.tables.get(table).is_none_or(Option::is_none) {
+            self.meet(table, relation);
+        }
+        if let Some(Some(tally)) = self.tables.get(table) {
+            tally.metrics.truncate(1);
+        }
+    }
+
     #[cold]
-    fn meet(&mut self, table: usize, change: &Change<'_>) {
-        let Some(relation) = change.relation() else { return };
+    fn meet(&mut self, table: usize, relation: &Relation) {
         let name = relation.to_string();
         if self.tables.len() <= table {
             self.tables.resize_with(table + 1, || None);

@@ -69,7 +69,7 @@ fn without_table(pattern: &str, preset: &str) -> Row {
     }
     row.because("it was not created, has its name in another case, or is in another database")
         .so("no event comes of this [[outbox]]")
-        .cure(format!("relay init --preset {preset} --table {pattern} -o /dev/null --dry-run  # prints its CREATE TABLE"))
+        .cure(format!("relay init --dry-run --preset {preset} --table {pattern}  # prints its CREATE TABLE"))
 }
 
 #[cfg(test)]
