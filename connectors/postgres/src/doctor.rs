@@ -59,8 +59,6 @@ pub enum Missing {
 pub struct Expected {
     /// The tables that routes name: the raw text `schema.table` is offered.
     pub wanted: Wanted,
-    /// `table` of each `[[outbox]]` as written.
-    pub tables: Vec<String>,
     /// What becomes of what is missing.
     pub missing: Missing,
     /// `source.log.wal_budget`.
@@ -221,7 +219,7 @@ impl Finding {
 
 impl fmt::Debug for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Expected").field("tables", &self.tables).field("missing", &self.missing).finish_non_exhaustive()
+        f.debug_struct("Expected").field("missing", &self.missing).finish_non_exhaustive()
     }
 }
 

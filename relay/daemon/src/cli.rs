@@ -207,6 +207,12 @@ pub(crate) struct DemoArgs {
     /// Use these brokers in place of a mock cluster
     #[arg(long, value_name = "LIST")]
     pub(crate) brokers: Option<String>,
+    /// Events a second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Folders with server programs, in place of PATH and the usual places; for tests
+    #[arg(long, value_name = "FOLDERS", env = "RELAY_DEMO_SEARCH", hide = true)]
+    pub(crate) search: Option<String>,
 }
 
 /// `relay version`.

@@ -28,8 +28,8 @@ fn main() -> ExitCode {
         Command::Init(args) => command::init::init(flags, args),
         Command::Doctor(args) => command::doctor::doctor(flags, args),
         Command::Checkpoint(args) => command::checkpoint::checkpoint(flags, args),
+        Command::Demo(args) => command::demo::demo(flags, args),
         Command::Version(_) => command::version::version(flags),
-        _ => 64,
     };
     ExitCode::from(code)
 }

@@ -14,6 +14,7 @@ use relay_core::{Acks, Kind, Lsn, Sink};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
@@ -25,13 +26,15 @@ pub(crate) struct RunOptions {
     pub(crate) start_limit: Option<Duration>,
     /// The gap to accept.
     pub(crate) accept_gap: Option<Lsn>,
-    /// Stop by itself after so long (`relay demo --for`).
-    pub(crate) stop_after: Option<Duration>,
+    /// Takes the place of signals: once it is true the pipeline drains (`relay demo`, whose service must end first).
+    pub(crate) stop: Option<Arc<AtomicBool>>,
 }
 
 /// Exit code when a dependency was not reached within the start limit.
 const EXIT_UNREACHED: u8 = 69;
 const EXIT_FAILURE: u8 = 1;
+/// How often `RunOptions::stop` is looked at.
+const STOP_LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the pipeline until a signal or a fault ends it. Returns the exit code.
 pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
@@ -94,7 +97,7 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
     );
     let grace = settings.shutdown.grace;
     let caught_up = settings.shutdown.drain == Drain::CaughtUp;
-    let signals = match Signals::new([SIGTERM, SIGINT]) {
+    let signals = match Signals::new(if options.stop.is_some() { &[][..] } else { &[SIGTERM, SIGINT] }) {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(event = "signals.failed", error = %error, "signals cannot be received");
@@ -106,11 +109,13 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
     if let Some(limit) = options.start_limit {
         watch_start(limit, status.clone());
     }
-    if let Some(limit) = options.stop_after {
+    if let Some(stop) = options.stop.clone() {
         let sender = sender.clone();
         start("relay-stop", move || {
-            thread::sleep(limit);
-            let _ = sender.send(Control::Drain { grace, caught_up: true });
+            while !stop.load(Ordering::SeqCst) {
+                thread::sleep(STOP_LOOK);
+            }
+            let _ = sender.send(Control::Drain { grace, caught_up });
         });
     }
     drop(sender);

@@ -23,8 +23,8 @@ impl Examination<'_> {
         let name = self.source.config().publication.clone();
         let before = self.findings.len();
         match self.options() {
-            Err(reason) => return self.add(Finding::skip("PG010", &reason)),
-            Ok(None) => return self.no_publication(tables, has_slot),
+            Err(reason) => self.add(Finding::skip("PG010", &reason)),
+            Ok(None) => self.no_publication(tables, has_slot),
             Ok(Some(options)) => {
                 self.operations(&options);
                 if let Err(reason) = self.coverage(tables, &options) {
@@ -38,7 +38,9 @@ impl Examination<'_> {
                         count => format!("publication {name} has all {count} tables of the routes"),
                     };
                     if self.source.config().inserts_only && (options.publishes_updates || options.publishes_deletes) {
-                        observed.push_str("; it also sends updates or deletes, which relay only counts: publish = 'insert' spares them");
+                        observed.push_str(
+                            "; it also sends updates or deletes, which relay only counts: publish = 'insert' spares them",
+                        );
                     }
                     self.add(Finding::ok("PG010", observed));
                 }
@@ -51,7 +53,8 @@ impl Examination<'_> {
         let sql = format!(
             "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubviaroot, \
              coalesce(age(p.xmin) BETWEEN 0 AND age(s.catalog_xmin), false) \
-             FROM pg_publication AS p LEFT JOIN pg_replication_slots AS s ON s.slot_name = {} WHERE p.pubname = {}",
+             FROM pg_publication AS p LEFT JOIN pg_replication_slots AS s ON s.slot_name = {} \
+             WHERE p.pubname = {}",
             quote_literal(&config.slot),
             quote_literal(&config.publication)
         );
@@ -77,8 +80,8 @@ impl Examination<'_> {
         if has_slot {
             let slot = quote_literal(&self.source.config().slot);
             let fix = format!(
-                "{create}\nSELECT pg_drop_replication_slot({slot});  -- if nothing of it is needed: the slot must be younger than the \
-                 publication\nSELECT pg_create_logical_replication_slot({slot}, 'pgoutput');"
+                "{create}\nSELECT pg_drop_replication_slot({slot});  -- if nothing of it is needed: the slot must be younger \
+                 than the publication\nSELECT pg_create_logical_replication_slot({slot}, 'pgoutput');"
             );
             let cause = "it was dropped, or never created before the slot; the server looks it up as of the WAL that it decodes";
             return self.add(fail(cause.to_owned(), fix));
@@ -121,16 +124,19 @@ impl Examination<'_> {
     fn coverage(&mut self, tables: &[Table], options: &Options) -> Result<(), String> {
         let config = self.source.config();
         let (name, literal) = (quote_identifier(&config.publication), quote_literal(&config.publication));
-        let rows = self.ask(&format!("SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = {literal}"))?;
+        let rows =
+            self.ask(&format!("SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = {literal}"))?;
         let listed: HashSet<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
-        // Without the option the catalog lists the leaves of a partitioned table in its place; the table itself is then a member by
-        // its own name, or through the leaves' root.
+        // Without the option the catalog lists the leaves of a partitioned table in its place; the table itself is then a member
+        // by its own name, or through the leaves' root.
         let members = match tables.iter().any(|table| table.is_partitioned) && !options.is_via_root {
             true => self.ask(&format!(
-                "SELECT n.nspname || '.' || c.relname FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid \
-                 JOIN pg_class AS c ON c.oid = r.prrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE p.pubname = {literal} \
+                "SELECT n.nspname || '.' || c.relname FROM pg_publication AS p \
+                 JOIN pg_publication_rel AS r ON r.prpubid = p.oid JOIN pg_class AS c ON c.oid = r.prrelid \
+                 JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE p.pubname = {literal} \
                  UNION SELECT rn.nspname || '.' || r.relname FROM pg_publication_tables AS t \
-                 JOIN pg_namespace AS n ON n.nspname = t.schemaname JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+                 JOIN pg_namespace AS n ON n.nspname = t.schemaname \
+                 JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.tablename \
                  JOIN pg_class AS r ON r.oid = pg_partition_root(c.oid) JOIN pg_namespace AS rn ON rn.oid = r.relnamespace \
                  WHERE t.pubname = {literal} AND c.relispartition"
             ))?,
@@ -167,8 +173,8 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// A guess: the row's writer is not older than the oldest transaction that the slot's catalog snapshot must see. ALTER PUBLICATION
-    /// looks the same, and both pass once the slot moves on.
+    /// A guess: the row's writer is not older than the oldest transaction that the slot's catalog snapshot must see. ALTER
+    /// PUBLICATION looks the same, and both pass once the slot moves on.
     fn age(&mut self, options: &Options) {
         if !options.is_suspect {
             return;
@@ -181,11 +187,13 @@ impl Examination<'_> {
         };
         self.add(
             Finding::warn("PG010", format!("publication {name} may be younger than the slot's position"))
-                .because("it was created or altered after the WAL that the slot decodes next; after ALTER alone this passes by itself")
+                .because(
+                    "it was created or altered after the WAL that the slot decodes next; after ALTER alone this passes by itself",
+                )
                 .so(effect)
                 .cure(format!(
-                    "if it was created after the slot, and nothing of the slot is needed: SELECT pg_drop_replication_slot({slot}); SELECT \
-                     pg_create_logical_replication_slot({slot}, 'pgoutput');"
+                    "if it was created after the slot, and nothing of the slot is needed: SELECT \
+                     pg_drop_replication_slot({slot}); SELECT pg_create_logical_replication_slot({slot}, 'pgoutput');"
                 )),
         );
     }

@@ -63,8 +63,8 @@ impl Examination<'_> {
                 .because("a connection for SQL works, one for replication does not")
                 .so("relay cannot read the slot")
                 .cure(format!(
-                    "compare the lines of pg_hba.conf for database {database} and role {role}: relay's replication connection names the \
-                     database, not `replication`"
+                    "compare the lines of pg_hba.conf for database {database} and role {role}: relay's replication connection \
+                     names the database, not `replication`"
                 )),
         }
     }
@@ -77,8 +77,8 @@ impl Examination<'_> {
                 .because("relay needs LOGIN, REPLICATION and SELECT on the outbox tables, and no more")
                 .so("whoever gets hold of relay's password has the whole server")
                 .cure(
-                    "CREATE ROLE relay WITH LOGIN REPLICATION;  -- then GRANT SELECT on each outbox table, as `relay init` prints it, and \
-                     name that role in source.url",
+                    "CREATE ROLE relay WITH LOGIN REPLICATION;  -- then GRANT SELECT on each outbox table, as `relay init` \
+                     prints it, and name that role in source.url",
                 ),
             Ok(_) => Finding::ok("PG023", format!("role {role} is no superuser")),
             Err(reason) => Finding::skip("PG023", &reason),

@@ -39,15 +39,15 @@ pub(super) fn unreached(source: &Source, error: &Error) -> Finding {
     let (cause, fix) = match error.kind() {
         Kind::SourceTls => (
             "TLS is not as sslmode asks",
-            "compare sslmode and sslrootcert in source.url with the server's certificate; a self-signed certificate that is marked \
-             CA:TRUE is refused: issue one with basicConstraints=CA:FALSE"
+            "compare sslmode and sslrootcert in source.url with the server's certificate; a self-signed certificate that is \
+             marked CA:TRUE is refused: issue one with basicConstraints=CA:FALSE"
                 .to_owned(),
         ),
         Kind::SourceAuth => (
             "the server refuses the role, its password, or the way it comes in",
             format!(
-                "check source.password_file, and that pg_hba.conf has a line such as: hostssl {database} {user} <relay's address>/32 \
-                 scram-sha-256"
+                "check source.password_file, and that pg_hba.conf has a line such as: hostssl {database} {user} <relay's \
+                 address>/32 scram-sha-256"
             ),
         ),
         Kind::SourcePooler => (
@@ -58,7 +58,9 @@ pub(super) fn unreached(source: &Source, error: &Error) -> Finding {
             "every connection that the server allows is taken",
             "ALTER SYSTEM SET max_connections = 200;  -- then restart the server, or end connections nobody needs".to_owned(),
         ),
-        Kind::SourceUnavailable => ("the server is starting up or shutting down", "wait, then run `relay doctor` again".to_owned()),
+        Kind::SourceUnavailable => {
+            ("the server is starting up or shutting down", "wait, then run `relay doctor` again".to_owned())
+        }
         Kind::ConfigValue => ("source.url cannot be used as it is", "correct source.url".to_owned()),
         _ => (
             "name resolution, a firewall, or a server that is down",
@@ -212,15 +214,16 @@ impl Examination<'_> {
         let ours = self.source.config().wire.application_name().unwrap_or_default().to_owned();
         let finding = match answer.as_ref().map(|row| row.get(0).unwrap_or_default()) {
             Ok("") => Finding::ok("PG025", "synchronous_standby_names is empty"),
-            Ok(names) if is_synchronous_standby(names, &ours) => {
-                Finding::fail("PG025", format!("synchronous_standby_names is `{names}`, relay's application_name is `{ours}`"))
-                    .because("the server counts relay as a synchronous standby")
-                    .so("every commit waits until Kafka has acknowledged it, and for ever while relay is down")
-                    .cure(
-                        "ALTER SYSTEM SET synchronous_standby_names = '<names of the real standbys>'; SELECT pg_reload_conf();  -- or \
+            Ok(names) if is_synchronous_standby(names, &ours) => Finding::fail(
+                "PG025",
+                format!("synchronous_standby_names is `{names}`, relay's application_name is `{ours}`"),
+            )
+            .because("the server counts relay as a synchronous standby")
+            .so("every commit waits until Kafka has acknowledged it, and for ever while relay is down")
+            .cure(
+                "ALTER SYSTEM SET synchronous_standby_names = '<names of the real standbys>'; SELECT pg_reload_conf();  -- or \
                          set another application_name in source.url",
-                    )
-            }
+            ),
             Ok(names) => Finding::ok("PG025", format!("synchronous_standby_names is `{names}`, without `{ours}`")),
             Err(reason) => Finding::skip("PG025", reason),
         };

@@ -21,8 +21,10 @@ impl Examination<'_> {
         let answer = self.ask_one(&format!(
             "SELECT s.slot_type, s.plugin, s.database, s.temporary, s.two_phase, s.wal_status, s.safe_wal_size, \
              pg_wal_lsn_diff(w.lsn, s.restart_lsn)::bigint, s.active_pid, a.usename, a.application_name, current_database() \
-             FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END AS lsn) AS w \
-             LEFT JOIN pg_replication_slots AS s ON s.slot_name = {} LEFT JOIN pg_stat_activity AS a ON a.pid = s.active_pid",
+             FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+                               ELSE pg_current_wal_flush_lsn() END AS lsn) AS w \
+             LEFT JOIN pg_replication_slots AS s ON s.slot_name = {} \
+             LEFT JOIN pg_stat_activity AS a ON a.pid = s.active_pid",
             quote_literal(&name)
         ));
         let row = match answer {
@@ -110,16 +112,16 @@ impl Examination<'_> {
                 .because("the server threw away WAL that the slot needs, because of max_slot_wal_keep_size or an idle time-out")
                 .so("relay cannot go on from where it stood; the changes between are gone from the WAL")
                 .cure(format!(
-                    "SELECT pg_drop_replication_slot({0}); SELECT pg_create_logical_replication_slot({0}, 'pgoutput');  -- then start \
-                     once with `relay run --accept-gap LSN`, and publish the rows of the gap again from the outbox table",
+                    "SELECT pg_drop_replication_slot({0}); SELECT pg_create_logical_replication_slot({0}, 'pgoutput');  -- then \
+                     start once with `relay run --accept-gap LSN`, and publish the rows of the gap again from the outbox table",
                     quote_literal(&name)
                 )),
             "unreserved" => Finding::fail("PG007", observed)
                 .because("relay is behind, or down, by more WAL than max_slot_wal_keep_size allows")
                 .so("the slot is lost at the next checkpoint of the server")
                 .cure(
-                    "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf();  -- now; then start relay and let it catch \
-                     up",
+                    "ALTER SYSTEM SET max_slot_wal_keep_size = -1; SELECT pg_reload_conf();  -- now; then start relay and let \
+                     it catch up",
                 ),
             _ if budget.is_some() => {
                 let budget = bytes(budget.unwrap_or_default());

@@ -56,8 +56,8 @@ impl Examination<'_> {
                (SELECT rn.nspname || '.' || r.relname FROM pg_class AS r JOIN pg_namespace AS rn ON rn.oid = r.relnamespace \
                 WHERE r.oid = pg_partition_root(c.oid)) END \
              FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-             WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
-             ORDER BY 2, 3",
+             WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
+             AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 2, 3",
         )?;
         let wanted = &self.expected.wanted;
         let is_named = |table: &Table| wanted(&table.raw()) && !table.root.as_ref().is_some_and(|root| wanted(root));
@@ -73,11 +73,16 @@ impl Examination<'_> {
             let listed = match self.major {
                 ..=14 => "a.attgenerated = ''".to_owned(),
                 15..=17 => format!("a.attgenerated = '' AND {}", listed_columns(&publication)),
-                _ => format!("(a.attgenerated = '' OR {0} IS NOT NULL) AND {1}", names_of(&publication), listed_columns(&publication)),
+                _ => format!(
+                    "(a.attgenerated = '' OR {0} IS NOT NULL) AND {1}",
+                    names_of(&publication),
+                    listed_columns(&publication)
+                ),
             };
             let rows = self.ask(&format!(
                 "SELECT a.attname, a.atttypid, a.atttypmod, coalesce(a.attnum = ANY (i.indkey), false) \
-                 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_attribute AS a ON a.attrelid = c.oid \
+                 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+                 JOIN pg_attribute AS a ON a.attrelid = c.oid \
                  LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary \
                  WHERE c.oid = {} AND a.attnum > 0 AND NOT a.attisdropped AND {listed} ORDER BY a.attnum",
                 table.oid

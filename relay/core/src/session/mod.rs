@@ -7,9 +7,11 @@
 //! One of `Inspect`, `ReadCheckpoint`, `CreatePublication`, `CreateSlot` and `Hold` is under way at a time: the answer to one that was
 //! followed by another of them, or by `Disconnect`, must not reach the session. A `Store` is always answered; the next comes after that.
 
+mod check;
 mod flow;
 mod progress;
 mod recover;
+mod resume;
 mod start;
 
 pub use flow::{Admission, Begun};
@@ -95,6 +97,7 @@ pub struct Fault {
 
 /// What happened, outside the stream itself.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few a second at most, and none is kept")]
 pub enum Input {
     /// [`Order::Inspect`] is done.
     Inspected(Result<Server, Fault>),

@@ -142,8 +142,11 @@ impl Session {
         let frontier = self.window.rewind();
         self.flow.resume_from(frontier);
         self.disconnect();
-        let has_lease = matches!(then, AfterRewind::StartOver | AfterRewind::Stop { .. });
-        if has_lease && self.progress.epoch > 0 && self.progress.stored != Frontier::default() && frontier != self.progress.stored
+        let starts_anew = matches!(then, AfterRewind::StartOver | AfterRewind::Stop { .. });
+        if starts_anew
+            && self.progress.epoch > 0
+            && self.progress.stored != Frontier::default()
+            && frontier != self.progress.stored
         {
             // The next start begins here: without this record, each look at a stopped stream would send the same events again.
             self.store(RecordState::Running, frontier);

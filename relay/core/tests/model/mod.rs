@@ -5,4 +5,5 @@ pub(crate) mod kafka;
 pub(crate) mod oracle;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod run;
 pub(crate) mod world;

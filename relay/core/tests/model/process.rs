@@ -1,13 +1,16 @@
 //! A relay process: drives the session as the daemon does, with jobs that take time, and checks what it does on the way.
 
+mod jobs;
+mod notes;
+
 use super::kafka::Producer;
 use super::oracle::{Excuse, Row, RowId};
 use super::postgres::Item;
 use super::world::World;
-use relay_core::checkpoint::{ReadError, Reading, Record, RecordState};
-use relay_core::session::{Admission, Begun, Busy, Config, Fault, Input, Note, Order, Server, Session, State};
-use relay_core::window::{FailureKind, Frontier, Limits, Window};
-use relay_core::{Acks, Failure, Kind, Lsn};
+use relay_core::checkpoint::Record;
+use relay_core::session::{Admission, Begun, Config, Fault, Input, Order, Session, State};
+use relay_core::window::{Frontier, Limits, Window};
+use relay_core::{Acks, Failure, Lsn};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -193,200 +196,6 @@ impl Process {
         if let Some(id) = self.connection.take() {
             world.postgres.close(id, world.now_ms, &mut world.chance);
         }
-    }
-
-    fn note(&mut self, note: Note, world: &mut World) {
-        match note {
-            Note::Streaming { frontier, epoch } => {
-                let (highest, stored, timeline, publication) = self.read.clone().expect("the store was read before the claim");
-                assert!(epoch > highest, "I8: epoch {epoch} is claimed, {highest} was read");
-                if let Some(stored) = stored
-                    && !world.gap_accepted_by(self.id)
-                {
-                    assert_eq!(frontier.end_lsn, stored.end_lsn, "I8: the start takes the record that wins");
-                    let is_same = publication == format!("v{}", self.option);
-                    assert_eq!(frontier.inside, stored.inside.filter(|_| is_same), "D6: indexes count for one publication only");
-                    let history = self.session.server().map(|server| server.switch_points.clone()).unwrap_or_default();
-                    for (left, at) in history.into_iter().filter(|&(left, _)| left >= timeline) {
-                        assert!(stored.end_lsn <= at, "published to {} of timeline {left}, left at {at}", stored.end_lsn);
-                    }
-                }
-                // A peer may have been at it until now, or be still without having noticed.
-                world.may_duplicate |= world.has_peers && epoch > 1;
-                self.has_claimed = true;
-                self.started_after = self.meddled;
-                world.seen_meddling = world.seen_meddling.max(self.meddled);
-            }
-            Note::Resumed(lsn) => {
-                world.figures.resumes += 1;
-                if let Some((_, at)) = world.postgres.left_at() {
-                    let begun = self.session.window().open_commit().map_or(Lsn::ZERO, |commit| Lsn(commit.0 + 1));
-                    let is_old = self.session.server().is_some_and(|server| server.timeline < world.postgres.timeline);
-                    assert!(!is_old || lsn.max(begun) <= at, "resumed past {at}, where the timeline was left");
-                }
-            }
-            Note::Rewinding(_) => {
-                world.figures.rewinds += 1;
-            }
-            Note::GapAccepted(gap) => {
-                world.oracle.excuse_range(gap.from, gap.to);
-                world.accept_gap(self.id);
-            }
-            Note::Fault(fault, _) => {
-                let is_called_for = match fault.kind {
-                    Kind::Gap => self.meddled > world.seen_meddling,
-                    Kind::TimelineDiverged => self.meddled > world.seen_meddling || self.meddled > self.started_after,
-                    Kind::SlotMissing => world.postgres.meddled > 0,
-                    Kind::CheckpointForeign => world.has_impostor,
-                    Kind::CheckpointAhead | Kind::CheckpointUnusable | Kind::SourceProtocol | Kind::Internal => false,
-                    Kind::SinkRejected => world.kafka.weather.is_strict || world.kafka.refusals > 0,
-                    _ => true,
-                };
-                assert!(is_called_for, "a false alarm: {:?}: {}", fault.kind, fault.message);
-            }
-            Note::Standby(_) => world.may_duplicate |= self.has_claimed,
-            Note::PublicationChanged => world.may_duplicate = true,
-            Note::Culprit(_) => world.figures.culprits += 1,
-            _ => {}
-        }
-    }
-
-    fn begin_store(&mut self, record: Record, world: &mut World) {
-        assert!(self.storing.is_none(), "a checkpoint takes one store at a time");
-        let holds = self.connection.is_some_and(|id| world.postgres.holder() == Some(id) || !world.postgres.is_intact(id));
-        let is_first = record.state == RecordState::Bootstrapping;
-        let is_blind = self.read.as_ref().is_none_or(|(_, stored, ..)| stored.is_none());
-        let confirmed = world.postgres.slot.as_ref().map(|slot| slot.confirmed);
-        if is_blind && record.end_lsn == confirmed && world.postgres.meddled > 0 {
-            // A slot without a position of ours was moved: nobody can know.
-            world.oracle.excuse_range(Lsn::ZERO, record.end_lsn.unwrap_or_default());
-        }
-        assert!(is_first || holds || self.has_claimed, "a standby writes nothing");
-        assert_eq!(record.system_id, world.system_id(), "a foreign server is never written down");
-        let durable_ms = world.now_ms + world.chance.below(40);
-        let answer_at_ms = durable_ms + world.chance.below(40);
-        let fails = world.chance.one_in(world.kafka.weather.store_fails);
-        let is_hidden = fails && world.chance.one_in(2);
-        let message = "time-out".into();
-        self.storing = Some(Storing {
-            record,
-            durable_at_ms: (!fails || is_hidden).then_some(durable_ms),
-            answer_at_ms,
-            result: if fails { Err(Failure { kind: FailureKind::Transient, message }) } else { Ok(()) },
-        });
-    }
-
-    /// The record's way goes on without the process.
-    pub(crate) fn store_lands(&mut self, world: &mut World) {
-        let Some(storing) = &mut self.storing else { return };
-        if storing.durable_at_ms.is_some_and(|at_ms| world.now_ms >= at_ms) && !world.kafka.weather.is_down {
-            storing.durable_at_ms = None;
-            let record = storing.record.clone();
-            if let Some(frontier) = record.frontier().filter(|_| record.timeline == world.oracle.timeline) {
-                assert!(
-                    world.oracle.is_settled_below(frontier.end_lsn),
-                    "stored {frontier:?}, {:?}",
-                    world.oracle.first_missing()
-                );
-            }
-            world.store.append(record);
-        }
-    }
-
-    fn store_turn(&mut self, world: &mut World) -> Step {
-        self.store_lands(world);
-        let is_answered = |storing: &Storing| {
-            world.now_ms >= storing.answer_at_ms && (storing.durable_at_ms.is_none() || storing.result.is_err())
-        };
-        if self.storing.as_ref().is_some_and(is_answered)
-            && let Some(storing) = self.storing.take()
-        {
-            world.output(self.id)?;
-            if let Some(at_ms) = storing.durable_at_ms {
-                world.store.ghosts.push((at_ms, storing.record));
-            }
-            self.input(Input::Stored(storing.result), world)?;
-        }
-        Ok(())
-    }
-
-    fn job_turn(&mut self, world: &mut World) -> Step {
-        let Some((_, job)) = self.job.take_if(|(due_ms, _)| world.now_ms >= *due_ms) else { return Ok(()) };
-        let is_up = world.postgres.is_up(world.now_ms);
-        let down = || Fault { kind: Kind::SourceUnavailable, message: "down".into() };
-        let input = match job {
-            Job::Inspect if is_up && self.connection.is_some() && self.connection != world.postgres.holder() => {
-                Input::Lost(Fault { kind: Kind::SourceLost, message: "the slot is not ours any more".into() })
-            }
-            Job::Inspect if is_up => {
-                self.meddled = world.postgres.meddled;
-                Input::Inspected(Ok::<Server, Fault>(world.postgres.inspect(self.option)))
-            }
-            Job::Inspect => Input::Inspected(Err(down())),
-            Job::Read if world.kafka.weather.is_down => Input::CheckpointRead(Err(ReadError::Unreachable("down".into()))),
-            Job::Read => {
-                let winner = world.store.winner();
-                let highest = world.store.records().iter().map(|record| record.epoch).max().unwrap_or(0);
-                let timeline = winner.map_or(0, |record| record.timeline);
-                let publication = winner.map(|record| record.publication_fingerprint.clone()).unwrap_or_default();
-                self.read = Some((highest, winner.and_then(Record::frontier), timeline, publication));
-                Input::CheckpointRead(Ok(Reading::of(world.store.records().to_vec())))
-            }
-            Job::Publication if is_up => {
-                world.postgres.has_publication = true;
-                Input::PublicationReady(Ok(()))
-            }
-            Job::Publication => Input::PublicationReady(Err(down())),
-            Job::Slot if is_up => {
-                world.create_slot();
-                Input::SlotReady(Ok(()))
-            }
-            Job::Slot => Input::SlotReady(Err(down())),
-            Job::Hold(start) => Input::Held(self.hold(start, is_up, world)),
-        };
-        world.output(self.id)?;
-        self.input(input, world)
-    }
-
-    fn hold(&mut self, start: Lsn, is_up: bool, world: &mut World) -> Result<(), Busy> {
-        if !is_up {
-            return Err(Busy::Fault(Fault { kind: Kind::SourceUnavailable, message: "down".into() }));
-        }
-        assert!(self.connection.is_none(), "one connection at a time");
-        match world.postgres.start(start, self.option) {
-            Ok(id) => {
-                self.connection = Some(id);
-                self.last_connection = Some(id);
-                Ok(())
-            }
-            Err(None) => Err(Busy::Fault(Fault { kind: Kind::SlotMissing, message: "no slot".into() })),
-            Err(holder) if holder == self.last_connection => Err(Busy::OwnGhost),
-            Err(_) => Err(Busy::Other(Fault { kind: Kind::SlotBusy, message: "active".into() })),
-        }
-    }
-
-    fn confirm(&mut self, world: &mut World) -> Step {
-        let Some(id) = self.connection else { return Ok(()) };
-        let confirmation = self.session.confirmation();
-        if world.chance.one_in(3) {
-            return Ok(());
-        }
-        if !confirmation.flushed.is_zero() && world.postgres.is_intact(id) {
-            let flushed = confirmation.flushed;
-            let stored = world.store.winner().and_then(|record| record.end_lsn);
-            assert!(Some(flushed) <= stored, "I4: {flushed} is confirmed, the record that wins is at {stored:?}");
-            assert!(world.oracle.is_settled_below(flushed), "I4: {flushed} is confirmed, {:?}", world.oracle.first_missing());
-        }
-        if world.postgres.status(id, confirmation) {
-            world.output(self.id)?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, world: &mut World) -> Step {
-        self.confirm(world)?;
-        self.has_drained = true;
-        Ok(())
     }
 
     fn read_stream(&mut self, world: &mut World) -> Step {

@@ -36,7 +36,8 @@ fn show(flags: &Flags, settings: &Settings) -> Result<(), Refusal> {
     match read(settings)?.newest {
         Some(record) => print(flags, &record),
         None => {
-            let message = format!("no checkpoint of pipeline `{}` in topic {}", settings.name, settings.delivery.checkpoint_topic);
+            let message =
+                format!("no checkpoint of pipeline `{}` in topic {}", settings.name, settings.delivery.checkpoint_topic);
             return Err(Refusal::refused(message, "the first start of `relay run` stores one"));
         }
     }
@@ -190,7 +191,9 @@ fn store(settings: &Settings, record: &Record) -> Result<(), Refusal> {
         if began.elapsed() > STORE_TIMEOUT {
             let cause = kafka.health.last_error().map_or_else(String::new, |(_, error)| format!(": {error}"));
             let message = format!("Kafka did not acknowledge the record within {} s{cause}", STORE_TIMEOUT.as_secs());
-            return Err(Refusal::of(Kind::CheckpointUnreachable, message).hint("`relay checkpoint show` tells whether it arrived"));
+            return Err(
+                Refusal::of(Kind::CheckpointUnreachable, message).hint("`relay checkpoint show` tells whether it arrived")
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -224,7 +227,8 @@ mod tests {
     fn a_slot_must_be_one_that_relay_can_read() {
         let mut settings = Settings::default();
         settings.source.log.slot = "relay_a".into();
-        let slot = |unfit: Option<&str>, is_lost| Some(Slot { unfit: unfit.map(str::to_owned), is_lost, confirmed_flush: Lsn(7) });
+        let slot =
+            |unfit: Option<&str>, is_lost| Some(Slot { unfit: unfit.map(str::to_owned), is_lost, confirmed_flush: Lsn(7) });
         let refused = |server: &Server| usable_slot(server, &settings).unwrap_err().text();
         assert!(refused(&server(None, Some("x"))).contains("R0221"));
         assert!(refused(&server(slot(None, true), Some("x"))).contains("R0222"));

@@ -28,7 +28,7 @@ pub(crate) fn run(flags: &Flags, args: &RunArgs) -> u8 {
             finding.message
         );
     }
-    supervise::run(&loaded, &RunOptions { start_limit: args.start_limit, accept_gap: args.accept_gap, stop_after: None })
+    supervise::run(&loaded, &RunOptions { start_limit: args.start_limit, accept_gap: args.accept_gap, stop: None })
 }
 
 /// The configuration, or all that is wrong with it on stderr.

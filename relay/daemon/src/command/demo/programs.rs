@@ -56,9 +56,13 @@ pub(super) fn look(folder: PathBuf, account: Option<&Account>) -> Option<Program
     if !folder.is_absolute() || !NEEDED.iter().all(|name| folder.join(name).is_file()) {
         return None;
     }
-    let mut command = account::command(&folder.join("postgres"), account);
-    let output = command.arg("--version").stdin(Stdio::null()).output().ok()?;
-    let version = Version::parse(std::str::from_utf8(&output.stdout).ok()?)?;
+    let ask = |name| {
+        let mut command = account::command(&folder.join(name), account);
+        command.arg("--version").stdin(Stdio::null()).output().ok().filter(|output| output.status.success())
+    };
+    // A library that initdb lacks shows only when it runs.
+    ask("initdb")?;
+    let version = Version::parse(std::str::from_utf8(&ask("postgres")?.stdout).ok()?)?;
     (version.major >= MAJOR_MIN).then_some(Programs { folder, version })
 }
 

@@ -30,13 +30,12 @@ pub(super) struct Server {
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often another port is tried when somebody else took ours.
 const PORTS_TRIED: u32 = 3;
-/// Loopback only, logical decoding on, quick rather than durable.
-const SETTINGS: [&str; 8] = [
+/// Loopback only, logical decoding on, quick rather than durable. Commits stay synchronous: what is not flushed is not streamed.
+const SETTINGS: [&str; 7] = [
     "listen_addresses=127.0.0.1",
     "wal_level=logical",
     "fsync=off",
     "full_page_writes=off",
-    "synchronous_commit=off",
     "shared_buffers=32MB",
     "max_connections=40",
     "max_wal_size=256MB",
@@ -46,7 +45,7 @@ const SETTINGS: [&str; 8] = [
 
 impl Server {
     /// Makes a cluster in a temporary folder and starts it; fetches the programs first where there are none.
-    pub(super) fn start(search: Option<&str>, ending: &Ending, words: &Words) -> Result<Self, Halt> {
+    pub(super) fn start(search: Option<&str>, ending: &Ending, words: Words) -> Result<Self, Halt> {
         let mut shelter = Shelter::new()?;
         let cache = fetch::cache(shelter.account().is_some());
         let programs = match programs::find(search, &cache, shelter.account()) {

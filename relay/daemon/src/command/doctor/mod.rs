@@ -153,11 +153,9 @@ fn expected(settings: &Settings, routes: &Routes, stored: &Stored) -> Expected {
         }
         _ => Missing::Created,
     };
-    let tables = routes.iter().filter_map(|route| route.table().map(str::to_owned)).collect();
     let names = routes.clone();
     Expected {
         wanted: Arc::new(move |name: &str| names.names_table(name)),
-        tables,
         missing,
         wal_budget_bytes: log.wal_budget.map(|size| size.bytes()),
     }
@@ -217,12 +215,9 @@ mod tests {
     fn a_fail_is_three_and_warnings_count_only_when_strict() {
         let rows = |all: &[Status]| all.iter().map(|status| Row::new("PG003", *status, "x")).collect::<Vec<_>>();
         use Status::{Fail, Ok, Skip, Warn};
-        for (all, code, strict) in [
-            (&[][..], 0, 0),
-            (&[Ok, Skip][..], 0, 0),
-            (&[Ok, Warn, Skip][..], 0, 4),
-            (&[Warn, Fail, Ok][..], 3, 3),
-        ] {
+        for (all, code, strict) in
+            [(&[][..], 0, 0), (&[Ok, Skip][..], 0, 0), (&[Ok, Warn, Skip][..], 0, 4), (&[Warn, Fail, Ok][..], 3, 3)]
+        {
             assert_eq!((exit_code(&rows(all), false), exit_code(&rows(all), true)), (code, strict), "{all:?}");
         }
         assert!(is_ok(&rows(&[Ok, Warn])) && !is_ok(&rows(&[Fail])));
@@ -250,7 +245,9 @@ mod tests {
         assert!(matches!(missing(&settings, unread), Missing::Unknown(_)));
         let reading = |state| Reading::of([position::tests::record(state, Some("0/5"))]);
         assert_eq!(missing(&settings, Some(Ok(reading(RecordState::Bootstrapping)))), Missing::Created);
-        assert!(matches!(missing(&settings, Some(Ok(reading(RecordState::Running)))), Missing::Refused(why) if why.contains("0/5")));
+        assert!(
+            matches!(missing(&settings, Some(Ok(reading(RecordState::Running)))), Missing::Refused(why) if why.contains("0/5"))
+        );
         settings.source.log.create = Create::Never;
         assert!(matches!(missing(&settings, None), Missing::Refused(_)));
     }

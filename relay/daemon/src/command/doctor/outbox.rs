@@ -81,11 +81,8 @@ mod tests {
 
     fn routes(tables: &[(&str, &str)]) -> Routes {
         let route = |(table, preset): &(&str, &str)| {
-            let settings = OutboxSettings {
-                table: Some((*table).into()),
-                preset: Some((*preset).into()),
-                ..OutboxSettings::default()
-            };
+            let settings =
+                OutboxSettings { table: Some((*table).into()), preset: Some((*preset).into()), ..OutboxSettings::default() };
             Route::new(settings, &FormatSettings::default()).unwrap()
         };
         Routes::new(tables.iter().map(route))

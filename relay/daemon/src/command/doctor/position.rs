@@ -53,7 +53,9 @@ fn compare(name: &str, server: &Server, reading: &Reading) -> Vec<Row> {
     }
     if rows.is_empty() {
         let observed = match (record.state, record.end_lsn, slot) {
-            (RecordState::Bootstrapping, ..) | (_, None, _) => "a first start was interrupted; the next one resumes it".to_owned(),
+            (RecordState::Bootstrapping, ..) | (_, None, _) => {
+                "a first start was interrupted; the next one resumes it".to_owned()
+            }
             (_, Some(end), slot) => {
                 let confirmed = slot.map_or(Lsn::ZERO, |slot| slot.confirmed_flush);
                 format!(
@@ -186,7 +188,10 @@ pub(super) mod tests {
 
     #[test]
     fn a_position_that_fits_is_ok() {
-        assert_eq!(of(&server(Some(0x50)), running("0/60")).observed, "epoch 3, position 0/60, slot confirmed at 0/50, 160 bytes of WAL to read");
+        assert_eq!(
+            of(&server(Some(0x50)), running("0/60")).observed,
+            "epoch 3, position 0/60, slot confirmed at 0/50, 160 bytes of WAL to read"
+        );
         assert!(of(&server(Some(0x50)), None).observed.contains("adopts slot relay_orders at 0/50"));
         assert!(of(&server(None), None).observed.contains("not been started"));
         assert_eq!(of(&server(None), Some(record(RecordState::Bootstrapping, None))).status, Status::Ok);

@@ -150,9 +150,15 @@ mod tests {
     #[test]
     fn the_role_gets_the_administrators_address_without_the_password() {
         for (admin, expected) in [
-            ("postgres://postgres:canary@db:5433/shop?sslmode=require&application_name=x", "postgres://relay@db:5433/shop?sslmode=require"),
+            (
+                "postgres://postgres:canary@db:5433/shop?sslmode=require&application_name=x",
+                "postgres://relay@db:5433/shop?sslmode=require",
+            ),
             ("postgres://postgres@a,b:5433/shop", "postgres://relay@a:5432,b:5433/shop"),
-            ("postgres://postgres@/my%20shop?host=/run/pg&port=5444&password=canary", "postgres://relay@/my%20shop?host=/run/pg&port=5444"),
+            (
+                "postgres://postgres@/my%20shop?host=/run/pg&port=5444&password=canary",
+                "postgres://relay@/my%20shop?host=/run/pg&port=5444",
+            ),
         ] {
             let wire = relay_pgwire::Config::parse(admin).unwrap();
             let url = source_url(admin, &wire, "relay");

@@ -79,11 +79,10 @@ fn message_rights(wish: &Wish, server_major: Option<u32>) -> String {
     match &wish.application {
         Some(role) => format!("-- Only this role may write messages ({form}).\n{}", sql::message_grants_sql(role, major)),
         None => {
-            let statements: String =
-                sql::message_grants_sql("app", major).lines().map(|line| format!("-- {line}\n")).collect();
+            let statements: String = sql::message_grants_sql("app", major).lines().map(|line| format!("-- {line}\n")).collect();
             format!(
-                "-- Every role may write messages, and so events. To leave that to the application's role (here app; {form}; or run\n\
-                 -- `relay init --application ROLE`):\n{statements}"
+                "-- Every role may write messages, and so events. To leave that to the application's role (here app; {form}; or \
+                 run\n-- `relay init --application ROLE`):\n{statements}"
             )
         }
     }
@@ -111,7 +110,9 @@ mod tests {
         let script = Script::new(&wish("relay"), None);
         let text = script.text();
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} in {text}"));
-        assert!(text.starts_with("-- Pipeline orders, preset relay, for PostgreSQL 14 and newer.\n\nCREATE FUNCTION relay_uuidv7()"));
+        assert!(
+            text.starts_with("-- Pipeline orders, preset relay, for PostgreSQL 14 and newer.\n\nCREATE FUNCTION relay_uuidv7()")
+        );
         assert!(at("CREATE TABLE public.outbox (") < at("CREATE ROLE relay WITH LOGIN REPLICATION"));
         assert!(at("CREATE ROLE") < at("GRANT SELECT ON public.outbox TO relay;"));
         assert!(at("GRANT SELECT") < at("CREATE PUBLICATION relay_orders FOR TABLE public.outbox"));

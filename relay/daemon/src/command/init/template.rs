@@ -14,8 +14,8 @@ pub(super) struct Template<'a> {
 const TEXT: &str = r##"#:schema relay.schema.json
 # The schema is part of each release; beside this file it gives editors completion and checks.
 #
-# One pipeline: from the outbox of one PostgreSQL database to Kafka. A line such as `#key = value` shows a key's default; remove the
-# `#` to change it. Every key can also be a variable (source.url = RELAY__SOURCE__URL) or a flag (--set source.url=...).
+# One pipeline: from the outbox of one PostgreSQL database to Kafka. A line such as `#key = value` shows a key's default; remove
+# the `#` to change it. Every key can also be a variable (source.url = RELAY__SOURCE__URL) or a flag (--set source.url=...).
 # `relay check` reads this file without a connection, `relay doctor` looks at database and brokers.
 
 # Names slot, publication and checkpoint topic: [a-z0-9_], at most 50.

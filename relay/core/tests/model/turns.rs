@@ -1,0 +1,373 @@
+//! Single turns of the session that a model world meets too rarely: each order and answer by hand.
+
+use relay_core::checkpoint::{Reading, Record, RecordState};
+use relay_core::session::{Admission, Busy, Config, Fault, Input, Note, Order, Server, Session, Slot, State};
+use relay_core::sink::PurgeScope;
+use relay_core::window::{FailureKind, Limits, Window};
+use relay_core::{Acks, Failure, Kind, Lsn, Ticket};
+use std::sync::Arc;
+
+/// A session whose orders a test answers.
+struct Desk {
+    session: Session,
+    acks: Arc<Acks>,
+    server: Server,
+    now_ms: u64,
+    stored: Vec<Record>,
+}
+
+fn fault(kind: Kind) -> Fault {
+    Fault { kind, message: "as the test has it".into() }
+}
+
+fn failed(kind: FailureKind) -> Failure {
+    Failure { kind, message: "as the test has it".into() }
+}
+
+// === impl Desk ===
+
+impl Desk {
+    fn new(accept_gap: Option<Lsn>) -> Self {
+        let config = Config {
+            name: "orders".into(),
+            instance: "0000000a".into(),
+            slot: "relay_orders".into(),
+            publication: "relay_orders".into(),
+            may_create: true,
+            is_durable: true,
+            accept_gap,
+            checkpoint_interval_ms: 1_000,
+            idle_checkpoint_interval_ms: 10_000,
+            config_fingerprint: "c".into(),
+            relay_version: "0".into(),
+            seed: 7,
+        };
+        let acks = Acks::new(64);
+        let window = Window::new(Arc::clone(&acks), Limits { bytes: 1_000, events: 64 });
+        let server = Server {
+            system_id: "7001".into(),
+            timeline: 1,
+            switch_points: Vec::new(),
+            database: "shop".into(),
+            wal_end: Lsn(1_000),
+            is_standby: false,
+            slot: Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(100) }),
+            publication: Some("p".into()),
+        };
+        Self { session: Session::new(config, window), acks, server, now_ms: 0, stored: Vec::new() }
+    }
+
+    fn orders(&mut self) -> Vec<Order> {
+        self.session.orders().collect()
+    }
+
+    fn tick(&mut self, by_ms: u64) {
+        self.now_ms += by_ms;
+        self.session.advance(|_| {});
+        self.session.tick(self.now_ms, 0);
+    }
+
+    /// Answers what was ordered as a healthy world does, until nothing is ordered; returns the notes.
+    fn settle(&mut self) -> Vec<Note> {
+        let mut notes = Vec::new();
+        loop {
+            let orders = self.orders();
+            if orders.is_empty() {
+                return notes;
+            }
+            for order in orders {
+                match order {
+                    Order::Note(note) => notes.push(note),
+                    other => self.answer(other),
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, order: Order) {
+        let input = match order {
+            Order::Inspect => Input::Inspected(Ok(self.server.clone())),
+            Order::ReadCheckpoint => Input::CheckpointRead(Ok(Reading::of(self.stored.clone()))),
+            Order::Store(record) => {
+                self.stored.push(*record);
+                Input::Stored(Ok(()))
+            }
+            Order::CreatePublication => Input::PublicationReady(Ok(())),
+            Order::CreateSlot => Input::SlotReady(Ok(())),
+            Order::Hold(_) => Input::Held(Ok(())),
+            Order::Renew => Input::Renewed(Ok(())),
+            Order::Retire(_) | Order::Disconnect | Order::Purge(_) | Order::Note(_) => return,
+        };
+        self.session.input(input);
+    }
+
+    /// Settles, passing the time, until the order comes that the test wants to answer itself.
+    fn until(&mut self, wanted: fn(&Order) -> bool) -> Order {
+        for _ in 0..1_000 {
+            for order in self.orders() {
+                if wanted(&order) {
+                    return order;
+                }
+                self.answer(order);
+            }
+            self.tick(50);
+        }
+        panic!("the order never comes");
+    }
+
+    fn streaming() -> Self {
+        let mut desk = Self::new(None);
+        desk.settle();
+        assert!(desk.session.is_streaming());
+        desk
+    }
+
+    /// A transaction with so many events goes by; the tickets given.
+    fn transaction(&mut self, commit_lsn: u64, events: u64) -> Vec<Ticket> {
+        self.session.begin(Lsn(commit_lsn), 0).expect("in order");
+        let tickets = (0..events)
+            .map(|_| {
+                let ticket = self.session.next_ticket();
+                self.session.sent(10);
+                self.session.passed();
+                ticket
+            })
+            .collect();
+        self.session.commit(Lsn(commit_lsn), Lsn(commit_lsn + 5)).expect("in order");
+        tickets
+    }
+
+    fn fail(&mut self, ticket: Ticket, kind: FailureKind) {
+        self.acks.failed(ticket, failed(kind));
+        self.session.advance(|_| {});
+    }
+}
+
+#[test]
+fn an_accepted_gap_survives_a_claim_that_fails() {
+    let mut desk = Desk::streaming();
+    let record = desk.stored.pop().expect("the claim");
+    let mut desk = Desk { stored: vec![record], ..Desk::new(Some(Lsn(500))) };
+    desk.server.slot = Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(500) });
+    desk.until(|order| matches!(order, Order::Store(_)));
+    desk.session.input(Input::Stored(Err(failed(FailureKind::Transient))));
+    let Order::Store(record) = desk.until(|order| matches!(order, Order::Store(_))) else { unreachable!() };
+    assert_eq!((record.end_lsn, record.accepted_gaps.len()), (Some(Lsn(500)), 1));
+    desk.session.input(Input::Stored(Ok(())));
+    assert!(desk.session.is_streaming());
+    // Used once it is durable, and only once.
+    desk.server.slot = Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(600) });
+    desk.session.input(Input::Lost(fault(Kind::SourceLost)));
+    desk.until(|order| matches!(order, Order::Note(Note::Fault(Fault { kind: Kind::Gap, .. }, _))));
+}
+
+#[test]
+fn a_server_that_shuts_down_is_released_at_once() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 1);
+    desk.session.keepalive(Lsn(300), false);
+    desk.acks.done(tickets[0]);
+    // Idle since then: the last keepalive names nothing new, and wants an answer.
+    desk.tick(20);
+    desk.session.keepalive(Lsn(300), true);
+    desk.tick(20);
+    desk.settle();
+    assert_eq!(desk.session.confirmation().flushed, Lsn(300), "within two turns, not after the idle interval");
+}
+
+#[test]
+fn the_server_is_compared_again_once_the_slot_is_held() {
+    let mut desk = Desk::streaming();
+    let mut desk = Desk { stored: desk.stored.split_off(0), ..Desk::new(None) };
+    desk.until(|order| matches!(order, Order::Hold(_)));
+    // The name leads to another server now.
+    desk.server.system_id = "6666".into();
+    desk.session.input(Input::Held(Ok(())));
+    desk.until(|order| matches!(order, Order::Note(Note::Fault(Fault { kind: Kind::CheckpointForeign, .. }, _))));
+    assert_eq!(desk.stored.len(), 1, "nothing was claimed");
+}
+
+#[test]
+fn the_answer_to_an_old_store_is_not_the_claims() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 1);
+    desk.acks.done(tickets[0]);
+    desk.until(|order| matches!(order, Order::Store(_)));
+    // That store hangs. The stream is stopped and started anew meanwhile.
+    desk.session.input(Input::Stop(fault(Kind::Unrouted)));
+    for _ in 0..2_000 {
+        desk.tick(50);
+        for order in desk.orders() {
+            assert!(!matches!(order, Order::Store(_)), "one store at a time");
+            desk.answer(order);
+        }
+    }
+    assert!(!desk.session.is_streaming(), "the claim is not durable");
+    desk.session.input(Input::Stored(Ok(())));
+    assert!(!desk.session.is_streaming(), "that was the old store's answer");
+    let notes = desk.settle();
+    assert!(matches!(notes[..], [Note::Streaming { epoch: 2, .. }]), "{notes:?}");
+}
+
+#[test]
+fn what_was_published_before_a_stop_is_stored() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 3);
+    tickets.iter().for_each(|&ticket| desk.acks.done(ticket));
+    desk.tick(10);
+    desk.session.input(Input::Stop(fault(Kind::Unrouted)));
+    desk.tick(10);
+    desk.settle();
+    assert_eq!(desk.session.state(), State::Failed);
+    assert_eq!(desk.stored.last().and_then(|record| record.end_lsn), Some(Lsn(205)), "each look would send it again");
+}
+
+#[test]
+fn a_missing_slot_is_looked_for_twice() {
+    let mut desk = Desk::streaming();
+    let mut desk = Desk { stored: desk.stored.split_off(0), ..Desk::new(None) };
+    let slot = desk.server.slot.take();
+    desk.until(|order| matches!(order, Order::ReadCheckpoint));
+    // Another instance's first start comes between.
+    desk.server.slot = slot;
+    desk.session.input(Input::CheckpointRead(Ok(Reading::of(desk.stored.clone()))));
+    desk.settle();
+    assert!(desk.session.is_streaming());
+}
+
+#[test]
+fn isolation_sends_one_at_a_time_until_it_is_durable_and_stops_at_a_refused_dlq_record() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 3);
+    desk.fail(tickets[1], FailureKind::Rejected);
+    desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+    for _ in 0..2 {
+        // The event is refused alone; then, as its own dlq record, again, after its transaction has been read to the end.
+        desk.session.begin(Lsn(200), 0).expect("in order");
+        let admission = desk.session.admit();
+        assert!(matches!(admission, Admission::Fresh(_) | Admission::Condemned(..)));
+        assert!(desk.session.has_room(10));
+        let ticket = desk.session.next_ticket();
+        desk.session.sent(10);
+        desk.session.passed();
+        assert!(!desk.session.has_room(10), "one at a time");
+        if matches!(admission, Admission::Condemned(..)) {
+            (1..3).for_each(|_| desk.session.passed());
+            desk.session.commit(Lsn(200), Lsn(205)).expect("in order");
+            desk.fail(ticket, FailureKind::Rejected);
+            assert_eq!(desk.session.fault().map(|fault| fault.kind), Some(Kind::Poison));
+            return;
+        }
+        desk.fail(ticket, FailureKind::Rejected);
+        desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+    }
+    panic!("the culprit was not found");
+}
+
+#[test]
+fn a_fatal_failure_behind_another_still_replaces_the_client() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 2);
+    desk.acks.failed(tickets[0], failed(FailureKind::Transient));
+    desk.acks.failed(tickets[1], failed(FailureKind::Fatal));
+    desk.until(|order| matches!(order, Order::Renew));
+    desk.session.input(Input::Renewed(Err("no broker".into())));
+    desk.tick(10);
+    assert!(!desk.orders().contains(&Order::Renew), "not again at once");
+}
+
+#[test]
+fn failing_deliveries_are_tried_again_ever_later() {
+    let mut desk = Desk::streaming();
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let tickets = desk.transaction(200, 1);
+        let from_ms = desk.now_ms;
+        desk.fail(tickets[0], FailureKind::Denied);
+        assert_eq!(desk.session.fault().map(|fault| fault.kind), Some(Kind::SinkPermission));
+        desk.until(|order| matches!(order, Order::Hold(_)));
+        waits.push(desk.now_ms - from_ms);
+        desk.session.input(Input::Held(Ok(())));
+        desk.settle();
+        assert!(desk.session.is_streaming());
+    }
+    assert!(waits[5] > 4 * waits[0] && waits[5] > 2_000, "{waits:?}");
+}
+
+#[test]
+fn nothing_is_confirmed_of_an_older_life() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 1);
+    desk.acks.done(tickets[0]);
+    desk.until(|order| matches!(order, Order::Store(_)));
+    desk.session.input(Input::Stored(Ok(())));
+    assert_eq!(desk.session.confirmation().flushed, Lsn(205));
+    // Another instance has the slot for a while.
+    desk.session.input(Input::Lost(fault(Kind::SourceLost)));
+    desk.until(|order| matches!(order, Order::Hold(_)));
+    desk.session.input(Input::Held(Err(Busy::Other(fault(Kind::SlotBusy)))));
+    desk.until(|order| matches!(order, Order::Hold(_)));
+    desk.session.input(Input::Held(Ok(())));
+    desk.session.keepalive(Lsn(900), true);
+    assert_eq!(desk.session.confirmation().flushed, Lsn::ZERO, "the slot is only held");
+    desk.session.input(Input::Drain { deadline_ms: desk.now_ms + 5_000, read_to: None });
+    assert!(desk.session.is_ended());
+    assert_eq!(desk.session.confirmation().flushed, Lsn::ZERO, "and was never ours to move");
+    desk.session.input(Input::Stop(fault(Kind::Unrouted)));
+    assert!(desk.session.is_ended(), "an end is an end");
+}
+
+#[test]
+fn a_claim_on_its_way_to_the_store_is_noticed_after_a_reconnect() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 1);
+    desk.acks.done(tickets[0]);
+    desk.session.input(Input::Lost(fault(Kind::SourceLost)));
+    desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+    let mut foreign = desk.stored[0].clone();
+    foreign.epoch += 1;
+    foreign.instance = "0000000b".into();
+    desk.stored.push(foreign);
+    desk.session.keepalive(Lsn(300), true);
+    desk.until(|order| matches!(order, Order::ReadCheckpoint));
+    assert_eq!(desk.session.confirmation().flushed, Lsn::ZERO, "not before the epoch is known to be ours");
+    desk.session.input(Input::CheckpointRead(Ok(Reading::of(desk.stored.clone()))));
+    let notes: Vec<Note> = std::iter::repeat_with(|| {
+        desk.tick(100);
+        desk.settle()
+    })
+    .take(50)
+    .flatten()
+    .collect();
+    assert!(notes.iter().any(|note| matches!(note, Note::Streaming { epoch: 3, .. })), "{notes:?}");
+}
+
+#[test]
+fn a_silent_server_and_a_rewind_purge_as_far_as_they_must() {
+    let mut desk = Desk::streaming();
+    desk.transaction(200, 1);
+    desk.session.input(Input::Lost(fault(Kind::SourceSilent)));
+    let orders: Vec<Order> = desk.orders().into_iter().filter(|order| !matches!(order, Order::Note(_))).collect();
+    let silent = [Order::Disconnect, Order::Purge(PurgeScope::Queued), Order::Purge(PurgeScope::QueuedAndInFlight)];
+    assert_eq!(orders, silent, "nothing may arrive behind a successor's events");
+
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 2);
+    desk.fail(tickets[0], FailureKind::Transient);
+    let orders: Vec<Order> = desk.orders().into_iter().filter(|order| !matches!(order, Order::Note(_))).collect();
+    assert_eq!(orders, [Order::Purge(PurgeScope::Queued)], "the slot is kept while something is on the wire");
+    desk.session.tick(desk.now_ms, 1);
+    assert_eq!(desk.orders(), []);
+    desk.session.tick(desk.now_ms, 0);
+    assert_eq!(desk.orders(), [Order::Disconnect]);
+}
+
+#[test]
+fn the_first_start_leaves_a_mark_before_it_creates_anything() {
+    let mut desk = Desk::new(None);
+    desk.server.slot = None;
+    desk.server.publication = None;
+    let Order::Store(mark) = desk.until(|order| matches!(order, Order::Store(_))) else { unreachable!() };
+    assert_eq!((mark.state, mark.epoch, mark.end_lsn), (RecordState::Bootstrapping, 0, None));
+    assert_eq!(desk.orders(), [], "nothing is created before the mark is durable");
+}

@@ -1,0 +1,100 @@
+//! Tells a server that trickles from one that pours, so that batching can follow: at once when caught up, large when behind.
+
+use std::time::{Duration, Instant};
+
+/// The pace of the stream, by frames counted in short slots of time.
+#[derive(Debug)]
+pub(super) struct Pace {
+    slot_began: Instant,
+    frames: u32,
+    calm_slots: u32,
+    is_dense: bool,
+}
+
+/// Length of a slot: about the producer's linger, which sends what gathers while the stream is dense.
+const SLOT: Duration = Duration::from_millis(5);
+/// Frames in one slot that make a stream dense: 50,000 a second.
+const DENSE_FRAMES: u32 = 250;
+/// Below this a slot is calm. Far below the other bound, because a server that is behind can be slow for want of a processor.
+const CALM_FRAMES: u32 = 50;
+/// Calm slots in a row that end a dense stream.
+const CALM_SLOTS: u32 = 3;
+
+// === impl Pace ===
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { slot_began: now, frames: 0, calm_slots: 0, is_dense: false }
+    }
+
+    /// A frame was dealt with.
+    #[inline]
+    pub(super) fn count(&mut self) {
+        self.frames += 1;
+    }
+
+    /// Whether the stream is dense now.
+    #[inline]
+    pub(super) fn is_dense(&mut self, now: Instant) -> bool {
+        let since = now.duration_since(self.slot_began);
+        if self.frames >= DENSE_FRAMES && since < SLOT * 2 {
+            self.is_dense = true;
+            self.calm_slots = 0;
+            self.start_slot(now);
+        } else if since >= SLOT {
+            let slots = (since.as_micros() / SLOT.as_micros()) as u32;
+            if self.frames / slots.max(1) < CALM_FRAMES {
+                self.calm_slots = self.calm_slots.saturating_add(slots);
+            } else {
+                self.calm_slots = 0;
+            }
+            self.is_dense &= self.calm_slots < CALM_SLOTS;
+            self.start_slot(now);
+        }
+        self.is_dense
+    }
+
+    fn start_slot(&mut self, now: Instant) {
+        self.slot_began = now;
+        self.frames = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts `frames` evenly over each of `slots` and asks after each.
+    fn run(pace: &mut Pace, now: &mut Instant, slots: u32, frames: u32) -> bool {
+        let mut is_dense = false;
+        for _ in 0..slots {
+            (0..frames).for_each(|_| pace.count());
+            *now += SLOT;
+            is_dense = pace.is_dense(*now);
+        }
+        is_dense
+    }
+
+    #[test]
+    fn a_trickle_is_never_dense_and_a_slow_backlog_stays_dense() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        // 1,000 transactions of one row a second: 15 frames a slot.
+        assert!(!run(&mut pace, &mut now, 100, 15));
+        assert!(run(&mut pace, &mut now, 1, 600));
+        // The server is starved, yet it goes on sending.
+        assert!(run(&mut pace, &mut now, 100, 80));
+        // One calm slot is a pause, three are the end of the backlog.
+        assert!(run(&mut pace, &mut now, 2, 15));
+        assert!(!run(&mut pace, &mut now, 1, 15));
+    }
+
+    #[test]
+    fn a_long_silence_ends_a_dense_stream_at_once() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        assert!(run(&mut pace, &mut now, 1, 1_000));
+        now += SLOT * 10;
+        assert!(!pace.is_dense(now));
+    }
+}
