@@ -178,8 +178,7 @@ fn order_holds_for_each_key() {
     }
     let records = scene.records(2_000, secs(30));
     for key in 0..5 {
-        let of_key: Vec<u64> =
-            records.iter().filter(|r| r.key_text() == Some(&format!("k{key}"))).map(number).collect();
+        let of_key: Vec<u64> = records.iter().filter(|r| r.key_text() == Some(&format!("k{key}"))).map(number).collect();
         assert!(of_key.is_sorted() && of_key.len() == 400, "key k{key}");
     }
 }

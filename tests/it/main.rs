@@ -1,6 +1,12 @@
 //! Integration tests, one binary so that they share a broker.
 
+mod checkpoint;
 mod delivery;
+mod demo;
+#[path = "../tidy/deploy.rs"]
+mod deploy;
+mod doctor;
+mod init;
 mod orphans;
 mod poison;
 mod refusals;
@@ -8,3 +14,5 @@ mod scene;
 mod secure;
 mod servers;
 mod stalls;
+#[path = "../tidy/tidy.rs"]
+mod tidy;

@@ -72,7 +72,8 @@ fn slots_of_another_kind_are_refused() {
          SELECT pg_create_logical_replication_slot('prepared', 'pgoutput', false, true)",
     );
     for (slot, words) in [("plugin", "test_decoding"), ("physical", "physical"), ("prepared", "two_phase")] {
-        let mut relay = scene.relay().toml(&format!("source.log.slot = \"{slot}\"\nsource.log.publication = \"relay_unfit\"")).spawn();
+        let mut relay =
+            scene.relay().toml(&format!("source.log.slot = \"{slot}\"\nsource.log.publication = \"relay_unfit\"")).spawn();
         until_reason(&relay, "stopped:R0223");
         assert!(relay.logs().contains(words), "{slot}");
         relay.kill_9();
@@ -170,13 +171,16 @@ fn servers_that_are_not_there_are_waited_for() {
     let exit = relay.terminate();
     assert_eq!(exit.code, Some(0), "{exit:?}");
     let limited = Builder::new("waiting").url(&format!("postgres://relay@127.0.0.1:{}/postgres", port));
-    let mut limited = limited.brokers(&Kafka::shared().brokers()).table(&scene.outbox.table).arg("--start-limit").arg("2s").spawn();
+    let mut limited =
+        limited.brokers(&Kafka::shared().brokers()).table(&scene.outbox.table).arg("--start-limit").arg("2s").spawn();
     assert_eq!(limited.wait(secs(15)).code, Some(69));
 }
 
 #[test]
 fn a_wrong_configuration_ends_run_with_78_and_check_with_3() {
-    let wrong = Builder::new("wrong").toml("source.url = \"postgres://relay@localhost/db\"\nsource.slott = 1\n[[outbox]]\ntable = \"t\"\nvalue_encoding = \"rot13\"");
+    let wrong = Builder::new("wrong").toml(
+        "source.url = \"postgres://relay@localhost/db\"\nsource.slott = 1\n[[outbox]]\ntable = \"t\"\nvalue_encoding = \"rot13\"",
+    );
     let check = wrong.run(&["check"]);
     assert_eq!(check.status.code(), Some(3));
     let text = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);

@@ -45,7 +45,8 @@ fn verify_full_with_scram_plus_streams_and_what_cannot_be_verified_does_not() {
     let ca = format!("sslrootcert={}", certs.file("ca.pem").display());
     for version in [Version::V15, Version::V18] {
         let (db, outbox) = server(version, &certs, &certs.server, false);
-        let mut good = relay(&db, &outbox, &format!("sslmode=verify-full&{ca}&channel_binding=require&require_auth=scram-sha-256")).spawn();
+        let mut good =
+            relay(&db, &outbox, &format!("sslmode=verify-full&{ca}&channel_binding=require&require_auth=scram-sha-256")).spawn();
         good.until_state("streaming", secs(30));
         let facts = db.sql("SELECT ssl, version FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)");
         println!("{version}: {facts:?}");
@@ -120,7 +121,8 @@ fn kafka_by_sasl_ssl_takes_events_and_refuses_a_wrong_password() {
     relay.until_state("streaming", secs(40));
     db.sql(&format!("INSERT INTO {} (topic, key, type, payload) VALUES ('{topic}', 'k', 'T', '{{\"n\": 1}}')", outbox.table));
     until("the event", secs(20), || {
-        (relay_tests::consumer::read_all(&kafka.brokers(), &[&topic], relay_tests::consumer::Isolation::Committed).len() == 1).then_some(())
+        (relay_tests::consumer::read_all(&kafka.brokers(), &[&topic], relay_tests::consumer::Isolation::Committed).len() == 1)
+            .then_some(())
     });
     assert!(!relay.logs().contains("canary-kafka"));
 }

@@ -79,7 +79,5 @@ fn sigterm_with_kafka_down_ends_within_the_grace_and_confirms_nothing_undelivere
     assert!(confirmed <= before, "nothing beyond the frontier is confirmed");
     kafka.start_again();
     relay.start_again();
-    until("the rows", secs(40), || {
-        (read_all(&kafka.brokers(), &[&topic], Isolation::Committed).len() >= 50).then_some(())
-    });
+    until("the rows", secs(40), || (read_all(&kafka.brokers(), &[&topic], Isolation::Committed).len() >= 50).then_some(()));
 }

@@ -75,11 +75,8 @@ impl Assembler {
                 Step::Row(table, Change::Insert { relation: &self.tables.relations[table.0], new: insert.new.row() })
             }
             Message::Begin(begin) => {
-                let transaction = Transaction {
-                    commit_lsn: begin.commit_lsn,
-                    commit_time_us: begin.commit_time.unix_us(),
-                    xid: begin.xid,
-                };
+                let transaction =
+                    Transaction { commit_lsn: begin.commit_lsn, commit_time_us: begin.commit_time.unix_us(), xid: begin.xid };
                 self.transaction = Some(transaction);
                 Step::Begin(transaction)
             }

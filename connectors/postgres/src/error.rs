@@ -57,7 +57,9 @@ impl Error {
         match self {
             Error::Wire(error) => error.kind(),
             Error::Decode(error) => error.kind(),
-            Error::UnknownRelation(_) | Error::NotAskedFor(_) | Error::OversizeMessage | Error::Answer { .. } => Kind::SourceProtocol,
+            Error::UnknownRelation(_) | Error::NotAskedFor(_) | Error::OversizeMessage | Error::Answer { .. } => {
+                Kind::SourceProtocol
+            }
             Error::Unfit(_) => Kind::SourceUnfit,
             Error::PublicationRight { .. } => Kind::SourcePermission,
             Error::Password(_) => Kind::SourceAuth,

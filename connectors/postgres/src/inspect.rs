@@ -12,10 +12,32 @@ impl Source {
     /// # Errors
     /// When the server cannot be reached, refuses us, or is too old.
     pub fn inspect(&self) -> Result<Server, Error> {
+        self.inspect_with_holder().map(|(server, _)| server)
+    }
+
+    /// As [`Source::inspect`], with the backend that holds the slot.
+    ///
+    /// # Errors
+    /// As [`Source::inspect`].
+    pub fn inspect_with_holder(&self) -> Result<(Server, Option<i32>), Error> {
         let mut connection = self.connect_replication()?;
         let server = self.inspect_on(&mut connection)?;
+        let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = {}", quote_literal(&self.config().slot));
+        let rows = connection.query(&sql)?;
+        let holder = rows.first().and_then(|row| row.get(0)).and_then(|pid| pid.parse().ok());
         connection.close();
-        Ok(server)
+        Ok((server, holder))
+    }
+
+    /// Where the server's WAL ends now.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub fn wal_end(&self) -> Result<Lsn, Error> {
+        const WHAT: &str = "the end of WAL";
+        let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END";
+        let rows = self.connect()?.query(sql)?;
+        rows.first().and_then(|row| row.get(0)?.parse().ok()).ok_or(Error::Answer { query: WHAT })
     }
 
     fn inspect_on(&self, connection: &mut Connection) -> Result<Server, Error> {
@@ -79,7 +101,9 @@ pub fn server_version(connection: &Connection) -> Option<u32> {
 pub fn is_synchronous_standby(names: &str, application_name: &str) -> bool {
     // `FIRST 2 (a, b)`, `ANY 1 (*)`, or a plain list.
     let list = names.split_once('(').map_or(names, |(_, list)| list.trim_end().trim_end_matches(')'));
-    list.split(',').map(|name| name.trim().trim_matches('"')).any(|name| name == "*" || name.eq_ignore_ascii_case(application_name))
+    list.split(',')
+        .map(|name| name.trim().trim_matches('"'))
+        .any(|name| name == "*" || name.eq_ignore_ascii_case(application_name))
 }
 
 fn identify(connection: &mut Connection) -> Result<(String, u32, String), Error> {

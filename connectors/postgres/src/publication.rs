@@ -21,7 +21,9 @@ impl Source {
         match connection.query(&sql) {
             Ok(_) => Ok(()),
             Err(error) if error.sqlstate() == Some("42710") => Ok(()),
-            Err(error) if error.kind() == Kind::SourcePermission => Err(Error::PublicationRight { message: error.to_string(), sql }),
+            Err(error) if error.kind() == Kind::SourcePermission => {
+                Err(Error::PublicationRight { message: error.to_string(), sql })
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -48,7 +50,8 @@ impl Source {
         ))?;
         let Some(options) = rows.first().and_then(|row| row.get(0)).map(str::to_owned) else { return Ok(None) };
         // `t::text` takes in the column list and row filter where the server has them (15+).
-        let rows = connection.query(&format!("SELECT t::text FROM pg_publication_tables AS t WHERE pubname = {name} ORDER BY 1"))?;
+        let rows =
+            connection.query(&format!("SELECT t::text FROM pg_publication_tables AS t WHERE pubname = {name} ORDER BY 1"))?;
         let mut hash = Fnv::new();
         hash.add(&self.config().publication);
         hash.add(&options);

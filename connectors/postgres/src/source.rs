@@ -214,7 +214,8 @@ impl Source {
     /// # Errors
     /// What the server says.
     pub fn watch(&self, connection: &mut Connection) -> Result<Watched, Error> {
-        let inactive = if server_version(connection).unwrap_or(14) >= 17 { "extract(epoch FROM s.inactive_since)" } else { "NULL" };
+        let inactive =
+            if server_version(connection).unwrap_or(14) >= 17 { "extract(epoch FROM s.inactive_since)" } else { "NULL" };
         let rows = connection.query(&format!(
             "SELECT s.active_pid, s.wal_status, s.safe_wal_size, s.confirmed_flush_lsn, s.restart_lsn, w.lsn, age(s.catalog_xmin), \
              {inactive}, extract(epoch FROM clock_timestamp()) * 1000000, \

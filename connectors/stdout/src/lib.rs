@@ -187,7 +187,6 @@ fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -155,7 +155,8 @@ impl Stream {
             self.confirm.watched = (received, now);
         } else if now.duration_since(self.confirm.watched.1) >= self.config.watchdog {
             let directive = Kind::Watchdog.directive();
-            let message = format!("nothing came beyond {received} for {:?}, although the server has WAL there", self.config.watchdog);
+            let message =
+                format!("nothing came beyond {received} for {:?}, although the server has WAL there", self.config.watchdog);
             self.remember_error(Kind::Watchdog, &message);
             tracing::error!(event = "watchdog.fired", error.code = directive.code, hint = directive.hint, "{message}");
             self.exit = Some(1);

@@ -1,9 +1,9 @@
 //! What blocks runs here, each on a thread of its own; the answers come back to the wire thread as messages.
 
 use super::plans::Routes;
-use relay_core::Lsn;
 use relay_core::checkpoint::ReadCheckpoint;
 use relay_core::session::{Fault, Input};
+use relay_core::{Kind, Lsn};
 use relay_pgwire::CopyBoth;
 use relay_postgres::{Source, TableId};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -31,6 +31,13 @@ pub(crate) enum Done {
     Input(Box<Input>),
     /// The slot is held and its stream open.
     Held(Result<Box<CopyBoth>, relay_postgres::Error>),
+    /// Where the server's WAL ended at the signal, if it said so.
+    WalEnd {
+        /// When the drain must be done.
+        deadline_ms: u64,
+        /// The position.
+        wal_end: Option<Lsn>,
+    },
     /// The server answered a probe.
     Probe(Result<(), Fault>),
     /// The partition root of a table without a route, if it has one.
@@ -78,9 +85,25 @@ impl Jobs {
         self.current += 1;
     }
 
-    pub(super) fn inspect(&mut self) {
+    /// `held` is the backend of the stream that we hold, if we do: its connection may be dead without anybody having noticed.
+    pub(super) fn inspect(&mut self, held: Option<i32>) {
         let source = self.source.clone();
-        self.start("relay-inspect", move || Done::input(Input::Inspected(source.inspect().map_err(|error| error.fault()))));
+        self.start("relay-inspect", move || {
+            Done::input(match source.inspect_with_holder() {
+                Ok((_, holder)) if held.is_some() && holder != held => {
+                    let message = "the slot is not held by this connection any more".into();
+                    Input::Lost(Fault { kind: Kind::SourceLost, message })
+                }
+                Ok((server, _)) => Input::Inspected(Ok(server)),
+                Err(error) => Input::Inspected(Err(error.fault())),
+            })
+        });
+    }
+
+    /// Asks where the server's WAL ends, for a drain that reads up to there.
+    pub(super) fn wal_end(&self, deadline_ms: u64) {
+        let source = self.source.clone();
+        self.spawn("relay-wal-end", ASIDE, move || Done::WalEnd { deadline_ms, wal_end: source.wal_end().ok() });
     }
 
     pub(super) fn read_checkpoint(&mut self) {

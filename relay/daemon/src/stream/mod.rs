@@ -265,11 +265,14 @@ impl Stream {
         match message {
             Control::Drain { grace, caught_up } => {
                 let deadline_ms = self.status.now_ms() + grace.as_millis() as u64;
-                let read_to = caught_up.then(|| self.status.slot().as_ref().map(|slot| slot.wal_end)).flatten();
                 let in_flight = self.session.window().events();
                 tracing::info!(event = "shutdown.draining", in_flight, "stopping: finishing what is in flight");
                 self.jobs.abandon_slot_creation(&self.source);
-                self.input(Input::Drain { deadline_ms, read_to });
+                if caught_up && self.session.is_streaming() {
+                    self.jobs.wal_end(deadline_ms);
+                } else {
+                    self.input(Input::Drain { deadline_ms, read_to: None });
+                }
             }
             Control::Done(generation, done) => {
                 if let Some(done) = self.jobs.accept(generation, done) {
@@ -294,6 +297,7 @@ impl Stream {
                 let busy = self.confirm.busy(&error);
                 self.input(Input::Held(Err(busy)));
             }
+            Done::WalEnd { deadline_ms, wal_end } => self.input(Input::Drain { deadline_ms, read_to: wal_end }),
             Done::Probe(result) => self.probed(result),
             Done::Root(table, root) => self.plans.placed(table, root),
         }

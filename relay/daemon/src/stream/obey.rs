@@ -23,7 +23,10 @@ impl Stream {
 
     fn carry_out(&mut self, order: Order) {
         match order {
-            Order::Inspect => self.jobs.inspect(),
+            Order::Inspect => {
+                let held = self.copy.as_ref().map(relay_pgwire::CopyBoth::backend_pid);
+                self.jobs.inspect(held);
+            }
             Order::ReadCheckpoint => self.jobs.read_checkpoint(),
             Order::CreatePublication => self.jobs.create_publication(),
             Order::CreateSlot => self.jobs.create_slot(),

@@ -65,7 +65,10 @@ fn begin(commit_lsn: u64) -> Vec<u8> {
 
 fn commit(commit_lsn: u64) -> Vec<u8> {
     let mut wire = Wire::default();
-    wire.bytes(b"C\0").bytes(&commit_lsn.to_be_bytes()).bytes(&(commit_lsn + 8).to_be_bytes()).bytes(&800_000_000_000_000_i64.to_be_bytes());
+    wire.bytes(b"C\0")
+        .bytes(&commit_lsn.to_be_bytes())
+        .bytes(&(commit_lsn + 8).to_be_bytes())
+        .bytes(&800_000_000_000_000_i64.to_be_bytes());
     wire.0
 }
 

@@ -2,8 +2,8 @@
 
 use crate::metrics::{Metrics, TableMetrics};
 use crate::status::{RouteCount, Status, unix_us};
-use relay_core::{Change, Relation};
 use relay_core::session::Session;
+use relay_core::{Change, Relation};
 use std::collections::HashMap;
 use std::sync::Arc;
 
