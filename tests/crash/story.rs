@@ -11,7 +11,7 @@ use relay_tests::wait::{secs, try_until};
 use std::time::Duration;
 
 /// What every suite sets: quick checkpoints and short sessions, so that a minute holds many crashes.
-pub const QUICK: &str = r#"
+pub(crate) const QUICK: &str = r#"
 delivery.checkpoint_interval = "200ms"
 delivery.idle_checkpoint_interval = "500ms"
 source.log.wal_sender_timeout = "6s"
@@ -19,18 +19,18 @@ shutdown.grace = "10s"
 "#;
 
 /// How long a suite injects faults.
-pub fn budget(seconds: u64) -> Duration {
+pub(crate) fn budget(seconds: u64) -> Duration {
     secs(std::env::var("RELAY_CRASH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(seconds))
 }
 
 /// A relay for that outbox, with the suites' settings.
-pub fn relay(url: &str, brokers: &str, outbox: &Outbox) -> Builder {
+pub(crate) fn relay(url: &str, brokers: &str, outbox: &Outbox) -> Builder {
     Builder::new(&outbox.pipeline).url(url).brokers(brokers).table(&outbox.table).toml(QUICK)
 }
 
 /// Ends the load, waits until the topic holds every committed row, and judges it.
 #[track_caller]
-pub fn judge(load: &mut Load, brokers: &str, topic: &str, relay: &mut Relay) -> Report {
+pub(crate) fn judge(load: &mut Load, brokers: &str, topic: &str, relay: &mut Relay) -> Report {
     load.stop();
     let reader = Reader::new(brokers);
     let read = || load.oracle().check(&reader.read_all(&[topic], Isolation::Committed));
@@ -49,12 +49,12 @@ pub fn judge(load: &mut Load, brokers: &str, topic: &str, relay: &mut Relay) -> 
 }
 
 /// A topic of four partitions for a suite.
-pub fn topic(kafka: &Kafka, name: &str) -> String {
+pub(crate) fn topic(kafka: &Kafka, name: &str) -> String {
     kafka.create_topic(name, 4, &[]);
     name.to_owned()
 }
 
 /// A load that writes to one topic through `url`.
-pub fn load(db: &Postgres, outbox: &Outbox, topic: &str, seed: u64) -> Load {
+pub(crate) fn load(db: &Postgres, outbox: &Outbox, topic: &str, seed: u64) -> Load {
     Load::on(&db.url("app"), outbox).topic(topic).rate(1_500.0).padding(100).seed(seed).start()
 }

@@ -67,7 +67,8 @@ fn logical_messages_need_no_table() {
     db.sql("CREATE PUBLICATION relay_messages WITH (publish = 'insert')");
     relay.until_state("streaming", secs(60));
     db.sql(
-        r#"SELECT pg_logical_emit_message(true, 'outbox', '{"id":"m-1","topic":"messages.orders","key":"k","type":"T","payload":{"n": 1.0}}');
+        r#"SELECT pg_logical_emit_message(true, 'outbox',
+             '{"id":"m-1","topic":"messages.orders","key":"k","type":"T","payload":{"n": 1.0}}');
            SELECT pg_logical_emit_message(true, 'other', 'passed by');
            SELECT pg_logical_emit_message(false, 'outbox', '{"id":"m-2","topic":"messages.orders","payload":{"n": 2}}');
            SELECT pg_logical_emit_message(true, 'outbox', '{"id":"m-3","topic":"messages.orders","payload":{"n": 3}}')"#,

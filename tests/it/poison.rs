@@ -40,7 +40,9 @@ fn dlq_parks_the_event_and_the_stream_goes_on() {
     scene.write(1, 2);
     scene.db.sql(&format!(
         "INSERT INTO {table} (topic, key, type, payload) VALUES \
-         ('__consumer_offsets', 'k1', 'T', '{{\"n\": 91}}'), ('parked.checkpoint', 'k2', 'T', '{{\"n\": 92}}'), ('..', 'k3', 'T', '{{\"n\": 93}}')"
+         ('__consumer_offsets', 'k1', 'T', '{{\"n\": 91}}'), \
+         ('parked.checkpoint', 'k2', 'T', '{{\"n\": 92}}'), \
+         ('..', 'k3', 'T', '{{\"n\": 93}}')"
     ));
     scene.write(3, 4);
     assert_eq!(sorted(scene.numbers(4, secs(20))), [1, 2, 3, 4]);
@@ -70,7 +72,8 @@ fn one_record_that_the_broker_refuses_does_not_take_its_neighbours_along() {
     kafka.alter_topic(&topic, &[("max.message.bytes", "20000")]);
     scene.db.sql(&format!(
         "INSERT INTO {} (topic, key, type, payload) SELECT '{topic}', 'k', 'T', \
-         jsonb_build_object('n', n, 'pad', CASE WHEN n = 60 THEN (SELECT string_agg(md5(i::text || n), '') FROM generate_series(1, 2000) i) ELSE '' END) \
+         jsonb_build_object('n', n, 'pad', CASE WHEN n = 60 THEN \
+           (SELECT string_agg(md5(i::text || n), '') FROM generate_series(1, 2000) i) ELSE '' END) \
          FROM generate_series(11, 110) n",
         scene.outbox.table
     ));

@@ -11,17 +11,17 @@ use std::time::Duration;
 
 /// A server and an outbox for one pipeline, on the broker that all stories share.
 #[derive(Debug)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// The server.
-    pub db: Postgres,
+    pub(crate) db: Postgres,
     /// Its outbox.
-    pub outbox: Outbox,
+    pub(crate) outbox: Outbox,
     /// A topic of four partitions.
-    pub topic: String,
+    pub(crate) topic: String,
 }
 
 /// Short clocks, so that a story takes seconds.
-pub const QUICK: &str = r#"
+pub(crate) const QUICK: &str = r#"
 delivery.checkpoint_interval = "200ms"
 delivery.idle_checkpoint_interval = "500ms"
 source.log.wal_sender_timeout = "6s"
@@ -32,12 +32,12 @@ shutdown.grace = "10s"
 
 impl Scene {
     /// A fresh server with an outbox called after the pipeline.
-    pub fn new(pipeline: &str, version: Version) -> Scene {
+    pub(crate) fn new(pipeline: &str, version: Version) -> Scene {
         Scene::on(Postgres::start(version), pipeline)
     }
 
     /// An outbox on a server that is there already.
-    pub fn on(db: Postgres, pipeline: &str) -> Scene {
+    pub(crate) fn on(db: Postgres, pipeline: &str) -> Scene {
         let outbox = db.prepare_outbox(pipeline);
         let topic = format!("{pipeline}.events");
         Kafka::shared().create_topic(&topic, 4, &[]);
@@ -45,24 +45,24 @@ impl Scene {
     }
 
     /// A relay that reads it, not started yet.
-    pub fn relay(&self) -> Builder {
+    pub(crate) fn relay(&self) -> Builder {
         Relay::on(&self.db, Kafka::shared(), &self.outbox).toml(QUICK)
     }
 
     /// A relay that streams.
-    pub fn streaming(&self) -> Relay {
+    pub(crate) fn streaming(&self) -> Relay {
         let mut relay = self.relay().spawn();
         relay.until_state("streaming", secs(30));
         relay
     }
 
     /// Writes rows `from..=to` in one transaction: key `k<n mod 5>`, payload `{"n": n}`.
-    pub fn write(&self, from: u64, to: u64) {
+    pub(crate) fn write(&self, from: u64, to: u64) {
         self.write_to(&self.topic, from, to);
     }
 
     /// As [`Scene::write`], to another topic.
-    pub fn write_to(&self, topic: &str, from: u64, to: u64) {
+    pub(crate) fn write_to(&self, topic: &str, from: u64, to: u64) {
         self.db.sql(&format!(
             "INSERT INTO {} (topic, key, type, payload) SELECT '{topic}', 'k' || n % 5, 'Written', jsonb_build_object('n', n) \
              FROM generate_series({from}, {to}) AS n",
@@ -72,20 +72,20 @@ impl Scene {
 
     /// The numbers in the scene's topic, once there are `count` records or more.
     #[track_caller]
-    pub fn numbers(&self, count: usize, limit: Duration) -> Vec<u64> {
+    pub(crate) fn numbers(&self, count: usize, limit: Duration) -> Vec<u64> {
         self.records(count, limit).iter().map(number).collect()
     }
 
     /// The records of the scene's topic, once there are `count` or more.
     #[track_caller]
-    pub fn records(&self, count: usize, limit: Duration) -> Vec<Rec> {
+    pub(crate) fn records(&self, count: usize, limit: Duration) -> Vec<Rec> {
         records(&self.topic, count, limit)
     }
 }
 
 /// The records of a topic on the shared broker, once there are `count` or more.
 #[track_caller]
-pub fn records(topic: &str, count: usize, limit: Duration) -> Vec<Rec> {
+pub(crate) fn records(topic: &str, count: usize, limit: Duration) -> Vec<Rec> {
     until(&format!("{count} records in {topic}"), limit, || {
         let records = read_all(&Kafka::shared().brokers(), &[topic], Isolation::Committed);
         (records.len() >= count).then_some(records)
@@ -93,12 +93,12 @@ pub fn records(topic: &str, count: usize, limit: Duration) -> Vec<Rec> {
 }
 
 /// The `n` of a record's payload.
-pub fn number(record: &Rec) -> u64 {
+pub(crate) fn number(record: &Rec) -> u64 {
     record.json()["n"].as_u64().unwrap_or_else(|| panic!("no number in {record:?}"))
 }
 
 /// The same numbers, sorted.
-pub fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
+pub(crate) fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
     numbers.sort_unstable();
     numbers
 }

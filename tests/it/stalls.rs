@@ -26,7 +26,8 @@ fn a_stalled_relay_keeps_its_connection_and_lets_a_fast_shutdown_through() {
         relay.until_state("streaming", secs(30));
         let write = |from: u32, to: u32| {
             db.sql(&format!(
-                "INSERT INTO {} (topic, key, type, payload) SELECT '{topic}', 'k', 'T', jsonb_build_object('n', n) FROM generate_series({from}, {to}) n",
+                "INSERT INTO {} (topic, key, type, payload) SELECT '{topic}', 'k', 'T', jsonb_build_object('n', n) \
+                 FROM generate_series({from}, {to}) n",
                 outbox.table
             ));
         };
@@ -69,7 +70,8 @@ fn sigterm_with_kafka_down_ends_within_the_grace_and_confirms_nothing_undelivere
     let before = db.sql("SELECT pg_current_wal_insert_lsn() - '0/0'").number();
     let table = &outbox.table;
     db.sql(&format!(
-        "INSERT INTO {table} (topic, key, type, payload) SELECT '{topic}', 'k', 'T', jsonb_build_object('n', n) FROM generate_series(1, 50) n"
+        "INSERT INTO {table} (topic, key, type, payload) SELECT '{topic}', 'k', 'T', jsonb_build_object('n', n) \
+         FROM generate_series(1, 50) n"
     ));
     std::thread::sleep(Duration::from_secs(1));
     let exit = relay.terminate();

@@ -1,5 +1,4 @@
 //! The fuzz target's body on the committed corpus and two seconds of mutations of it.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::time::{Duration, Instant};
 

@@ -215,7 +215,8 @@ mod tests {
         assert_eq!(sink.outstanding(), 3);
         sink.nudge();
         assert_eq!(sink.outstanding(), 0);
-        let head = r#"{"topic":"orders","key":null,"partition":null,"headers":[["id","a\"b\n\u0001"],["relay-pos","1A.0"]],"timestamp_ms":0,"#;
+        let headers = r#""headers":[["id","a\"b\n\u0001"],["relay-pos","1A.0"]]"#;
+        let head = format!(r#"{{"topic":"orders","key":null,"partition":null,{headers},"timestamp_ms":0,"#);
         let expected = [r#""value":"{\"a\":1}""#, r#""value":null"#, r#""value":{"base64":"/wABAg=="}"#]
             .map(|value| format!("{head}{value},\"position\":\"1A.0\"}}\n"))
             .concat();
