@@ -20,17 +20,27 @@ fn fifty_kills_under_load_lose_nothing() {
     relay.until_state("streaming", secs(30));
     let mut load = load(&db, &outbox, &topic, number);
     let (started, budget) = (Instant::now(), budget(60));
-    let mut kills = 0;
+    let (mut kills, mut reconnects) = (0, 0);
     // Half of the pauses hit the start protocol and the first checkpoint, half the stream.
     while kills < 50 || started.elapsed() < budget {
         let pause = if seed.chance(0.5) { seed.between(5, 400) } else { seed.between(400, 1_500) };
         std::thread::sleep(Duration::from_millis(pause));
+        if seed.chance(0.3) {
+            // Into the reconnect: the walsender ends, relay follows a moment later.
+            db.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL");
+            reconnects += 1;
+            std::thread::sleep(Duration::from_millis(seed.between(0, 300)));
+        }
         relay.kill_9();
         kills += 1;
         relay.start_again();
     }
     let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
-    println!("seed {number}: {kills} kills in {:.0?}, {} duplicates", started.elapsed(), report.duplicates);
+    println!(
+        "seed {number}: {kills} kills in {:.0?}, {reconnects} of them during a reconnect, {} duplicates",
+        started.elapsed(),
+        report.duplicates
+    );
     assert_eq!(db.sql("SELECT count(*) FROM pg_replication_slots").number(), 1, "one slot, whatever was killed");
 }
 

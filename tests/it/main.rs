@@ -1,6 +1,7 @@
 //! Integration tests, one binary so that they share a broker.
 
 mod checkpoint;
+mod conformance;
 mod delivery;
 mod demo;
 #[path = "../tidy/deploy.rs"]
@@ -9,6 +10,7 @@ mod doctor;
 mod init;
 mod orphans;
 mod poison;
+mod record;
 mod refusals;
 mod scene;
 mod secure;

@@ -69,12 +69,16 @@ impl std::fmt::Debug for Producer {
     }
 }
 
+/// Length of one turn of the poll thread. rdkafka's poll spins through the last millisecond of its time, so that short turns would make an
+/// idle relay visible; a stop waits for the turn to end.
+const POLL_TURN: Duration = Duration::from_millis(500);
+
 /// The life of `relay-kafka-ack`.
 fn serve_reports(client: &Client, stop: &AtomicBool) {
     let context = Arc::clone(client.client().context());
     let mut before = 0;
     while !stop.load(Ordering::Acquire) {
-        client.poll(Duration::from_millis(100));
+        client.poll(POLL_TURN);
         context.health.tick();
         let delivered = context.delivered();
         if delivered != before {

@@ -344,7 +344,7 @@ fn every_default_of_the_sample_can_be_written_out() {
             // `message` and TLS on a plaintext listener are alternatives to what the sample says.
             Some(key)
                 if key.starts_with(|c: char| c.is_ascii_lowercase())
-                    && !["message", "ca_file", "certificate_file", "key_file", "match", "router"]
+                    && !["message", "topic_match", "ca_file", "certificate_file", "key_file", "match", "router"]
                         .iter()
                         .any(|name| key.starts_with(name)) =>
             {

@@ -161,12 +161,6 @@ fn source_url(rules: &mut Rules<'_>) {
         rules.error(Kind::ConfigValue, key, "`source.url` is not a PostgreSQL URL", "write `postgres://user@host:5432/database`");
         return;
     };
-    // The connection's own reader knows every parameter; its errors never hold a password.
-    if let Err(error) = relay_pgwire::Config::parse(settings.source.url.reveal()) {
-        let hint = "docs/operating.md lists the parameters that the URL takes";
-        rules.error(Kind::ConfigValue, key, error.to_string(), hint);
-        return;
-    }
     if parts.has_password && settings.source.password.is_some() {
         let hint = "take the password out of the URL";
         rules.error(Kind::ConfigConflict, key, "both `source.url` and `source.password` give a password", hint);
@@ -177,6 +171,7 @@ fn source_url(rules: &mut Rules<'_>) {
             let hint =
                 nearest(mode, SSL_MODES.into_iter()).map_or(String::new(), |mode| format!("did you mean `sslmode={mode}`?"));
             rules.error(Kind::ConfigValue, key, message, hint);
+            return;
         }
         Some(mode @ ("disable" | "allow" | "prefer")) if !parts.is_local() => {
             let message = format!("`sslmode={mode}` lets the connection to another host go without TLS");
@@ -188,6 +183,11 @@ fn source_url(rules: &mut Rules<'_>) {
             );
         }
         _ => {}
+    }
+    // The connection's own reader knows every parameter; its errors never hold a password.
+    if let Err(error) = relay_pgwire::Config::parse(settings.source.url.reveal()) {
+        let hint = "docs/operating.md lists the parameters that the URL takes";
+        rules.error(Kind::ConfigValue, key, error.to_string(), hint);
     }
 }
 
