@@ -14,6 +14,8 @@ pub struct Health {
     seen_ms: AtomicU64,
     /// Unix time in milliseconds, a tenth of a second old at most.
     clock_ms: AtomicI64,
+    /// When the poll thread last turned, in milliseconds since `started`.
+    ticked_ms: AtomicU64,
     delivered: AtomicU64,
     failed: AtomicU64,
     last_error: Mutex<Option<(Instant, Error)>>,
@@ -62,6 +64,7 @@ impl Health {
             started: Instant::now(),
             seen_ms: AtomicU64::new(0),
             clock_ms: AtomicI64::new(0),
+            ticked_ms: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             last_error: Mutex::default(),
@@ -115,7 +118,15 @@ impl Health {
         self.clock_ms.load(Ordering::Relaxed)
     }
 
+    /// Whether the thread that serves reports has turned lately.
+    pub(crate) fn is_turning(&self) -> bool {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        now.saturating_sub(self.ticked_ms.load(Ordering::Relaxed)) < 10_000
+    }
+
     pub(crate) fn tick(&self) {
+        let ticked = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.ticked_ms.store(ticked, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.clock_ms.store(i64::try_from(now.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
     }

@@ -285,6 +285,10 @@ impl Sink for KafkaSink {
         self.replace_producer(self.batch_bytes)
     }
 
+    fn is_alive(&self) -> bool {
+        self.health.is_turning()
+    }
+
     fn is_reachable(&self) -> bool {
         self.health.is_reachable()
     }

@@ -41,6 +41,11 @@ pub trait Sink {
     /// A text that names the cause; the caller tries again with back-off.
     fn renew(&mut self) -> Result<(), String>;
 
+    /// Whether the thread that serves reports still turns, whatever the destination does.
+    fn is_alive(&self) -> bool {
+        true
+    }
+
     /// Whether the destination answered lately.
     fn is_reachable(&self) -> bool;
 }

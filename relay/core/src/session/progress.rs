@@ -3,8 +3,9 @@
 use super::{Phase, Session};
 use crate::checkpoint::{AcceptedGap, Record, RecordState};
 use crate::lsn::Lsn;
+use crate::session::recover::Cause;
 use crate::session::{Note, Order};
-use crate::window::{Delivered, Failure, Frontier};
+use crate::window::{Delivered, Failure, FailureKind, Frontier};
 
 /// What is durable, and when it was made so.
 #[derive(Debug, Default)]
@@ -38,6 +39,9 @@ pub struct Confirmation {
     /// Position up to which the server may forget; `0/0` is no statement.
     pub flushed: Lsn,
 }
+
+/// Wait before a last checkpoint that failed is stored again.
+const STORE_AGAIN_MS: u64 = 200;
 
 // === impl Progress ===
 
@@ -124,14 +128,33 @@ impl Session {
         if let Some(record) = self.progress.next.take() {
             return self.order_store(*record);
         }
+        if let Err(failure) = &result
+            && failure.kind == FailureKind::Fatal
+        {
+            match self.phase {
+                // Nothing is outstanding here; the answer matters in `Phase::Renewing` alone.
+                Phase::StoringBootstrap | Phase::Claiming => self.order(Order::Renew),
+                Phase::Streaming => {
+                    self.store_failed(failure.message.clone());
+                    return self.rewind_because(Cause::Fatal);
+                }
+                _ => {}
+            }
+        }
         match self.phase {
             Phase::StoringBootstrap => self.bootstrap_stored(result),
             Phase::Claiming => self.claimed(result),
             Phase::StoringLast => {
-                if let (Ok(()), Some(frontier)) = (&result, self.progress.storing) {
-                    self.progress.stored(frontier, self.now_ms);
+                match result {
+                    Ok(()) => {
+                        if let Some(frontier) = self.progress.storing {
+                            self.progress.stored(frontier, self.now_ms);
+                        }
+                        self.end();
+                    }
+                    // Tried again while the grace lasts.
+                    Err(failure) => self.store_failed(failure.message),
                 }
-                self.end();
             }
             _ => match result {
                 Ok(()) => {
@@ -139,14 +162,21 @@ impl Session {
                         self.progress.stored(frontier, self.now_ms);
                     }
                 }
-                Err(failure) => {
-                    self.progress.storing = None;
-                    self.progress.stored_at_ms = self.now_ms;
-                    self.progress.has_events = true;
-                    self.note(Note::StoreFailed(failure.message));
-                }
+                Err(failure) => self.store_failed(failure.message),
             },
         }
+    }
+
+    fn store_failed(&mut self, message: String) {
+        self.progress.storing = None;
+        self.progress.stored_at_ms = self.now_ms;
+        self.progress.has_events = true;
+        self.note(Note::StoreFailed(message));
+    }
+
+    /// Whether the last store was answered so long ago that another one is no flood.
+    pub(super) fn may_store_again(&self) -> bool {
+        !self.is_storing() && self.now_ms >= self.progress.stored_at_ms + STORE_AGAIN_MS
     }
 
     pub(super) fn store_if_due(&mut self) {

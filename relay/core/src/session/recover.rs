@@ -45,6 +45,8 @@ impl Session {
                 // A claimed epoch may or may not be durable; the next start claims a higher one.
                 self.failed(fault, Next::Start);
             }
+            // What is on the wire is given up, and the slot let go: the server wants to shut down.
+            Phase::Rewinding { .. } => self.order(Order::Purge(PurgeScope::QueuedAndInFlight)),
             _ => {}
         }
     }
@@ -220,6 +222,8 @@ impl Session {
             Phase::StoringLast => {
                 if is_late {
                     self.end();
+                } else if self.may_store_again() {
+                    self.store(RecordState::Stopped, self.window.frontier());
                 }
             }
             _ if is_late || !self.is_ours() => self.end(),

@@ -28,8 +28,12 @@ pub(super) struct Confirm {
     /// The server wants a word from us.
     is_asked: bool,
     stalled_since: Option<Instant>,
-    /// Highest position received, and since when it is that.
-    watched: (Lsn, Instant),
+    /// Frames with data so far.
+    frames: u64,
+    /// Highest position received, frames by then, and since when it is that.
+    watched: (Lsn, u64, Instant),
+    /// Since when probes find the server unreachable.
+    unreachable_since: Option<Instant>,
 }
 
 /// At most one status update in this time, however fast the frontier moves: each costs the server work on the slot.
@@ -63,7 +67,9 @@ impl Confirm {
             shutdown_since: None,
             is_asked: false,
             stalled_since: None,
-            watched: (Lsn::ZERO, now),
+            frames: 0,
+            watched: (Lsn::ZERO, 0, now),
+            unreachable_since: None,
         }
     }
 
@@ -75,7 +81,19 @@ impl Confirm {
         self.heard();
         self.moved_at = now;
         self.shutdown_since = None;
+        self.unreachable_since = None;
         self.is_asked = true;
+    }
+
+    /// A frame with data was dealt with.
+    #[inline]
+    pub(super) fn took_data(&mut self) {
+        self.frames += 1;
+    }
+
+    /// A backend of ours has taken the slot.
+    pub(super) fn held_by(&mut self, pid: i32) {
+        self.pid = Some(pid);
     }
 
     /// Something came from the server.
@@ -137,6 +155,9 @@ impl Stream {
             // Nobody reads, so nobody flushes either.
             copy.flush();
         }
+        // Under back-pressure frames wait in the socket, and the probes stand for them.
+        let cut = self.confirm.unreachable_since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        let silence = if self.blocked.is_some() { cut } else { silence };
         if silence >= self.confirm.receive_timeout {
             let message = format!("nothing was heard from the server for {silence:.1?}");
             return self.input(Input::Lost(Fault { kind: Kind::SourceSilent, message }));
@@ -151,9 +172,10 @@ impl Stream {
         let received = self.session.received();
         let is_waiting = self.blocked.is_some() || !self.session.is_streaming();
         let is_behind = self.status.slot().as_ref().is_some_and(|slot| slot.wal_end > received);
-        if received != self.confirm.watched.0 || is_waiting || !is_behind {
-            self.confirm.watched = (received, now);
-        } else if now.duration_since(self.confirm.watched.1) >= self.config.watchdog {
+        // Frames within a large transaction are progress, too.
+        if (received, self.confirm.frames) != (self.confirm.watched.0, self.confirm.watched.1) || is_waiting || !is_behind {
+            self.confirm.watched = (received, self.confirm.frames, now);
+        } else if now.duration_since(self.confirm.watched.2) >= self.config.watchdog {
             let directive = Kind::Watchdog.directive();
             let message =
                 format!("nothing came beyond {received} for {:?}, although the server has WAL there", self.config.watchdog);
@@ -199,8 +221,12 @@ impl Stream {
             Err(fault) if fault.kind == Kind::SourceUnavailable => {
                 self.confirm.shutdown_since.get_or_insert_with(Instant::now);
             }
+            Err(fault) if matches!(fault.kind, Kind::SourceUnreachable | Kind::SourceLost) => {
+                self.confirm.unreachable_since.get_or_insert_with(Instant::now);
+            }
             Err(_) => {}
             Ok(()) => {
+                self.confirm.unreachable_since = None;
                 self.confirm.shutdown_since = None;
                 self.status.saw(Peer::Source);
             }

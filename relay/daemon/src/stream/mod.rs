@@ -25,7 +25,7 @@ use pace::Pace;
 use plans::Plans;
 use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
 use relay_core::session::{Input, Session, State};
-use relay_core::{Event, Kind, Position, Sink};
+use relay_core::{Event, Kind, Lsn, Position, Sink};
 use relay_pgwire::CopyBoth;
 use relay_postgres::{Assembler, Source};
 use std::sync::Arc;
@@ -114,6 +114,10 @@ pub(crate) struct Stream {
     /// The last read found less than the buffer could take.
     short_read: bool,
     is_storing: bool,
+    /// A drain that waits for the server's WAL end, and its deadline.
+    drain_by: Option<u64>,
+    /// The poisonous event met last: it is counted once, however often it is looked at.
+    last_poison: Option<Position>,
     exit: Option<u8>,
 }
 
@@ -137,6 +141,8 @@ enum Why {
     Poison(Position),
 }
 
+/// What must be left of the grace when a drain stops waiting to hear where the server's WAL ends.
+const WAL_END_MS: u64 = 5_000;
 /// Longest wait for the socket while nothing is in flight: bounds how late a signal or a job's answer is seen.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// Wait while events are in flight: bounds how late an acknowledgement is counted.
@@ -184,6 +190,8 @@ impl Stream {
             pace: Pace::new(Instant::now()),
             short_read: true,
             is_storing: false,
+            drain_by: None,
+            last_poison: None,
             exit: None,
         }
     }
@@ -208,13 +216,23 @@ impl Stream {
     /// One turn: acknowledgements, time, orders, then the socket or a wait.
     fn turn(&mut self) {
         let now = Instant::now();
+        self.take_messages();
         self.tally.acknowledged(&mut self.session);
         self.checkpoint_outcome();
         self.session.tick(self.status.now_ms(), self.sink.outstanding());
         self.obey();
+        if self.drain_by.is_some_and(|deadline_ms| self.status.now_ms() + WAL_END_MS >= deadline_ms)
+            && let Some(deadline_ms) = self.drain_by
+        {
+            // The server did not say where its WAL ends: what is in flight must still be finished.
+            self.drain(deadline_ms, None);
+        }
         self.exit = self.exit.or_else(|| self.session.exit_code());
         self.confirm_turn(now);
         self.status.beat(Loop::Reader);
+        if self.sink.is_alive() {
+            self.status.beat(Loop::Ack);
+        }
         if self.sink.is_reachable() {
             self.status.saw(Peer::Sink);
         }
@@ -269,12 +287,17 @@ impl Stream {
                 tracing::info!(event = "shutdown.draining", in_flight, "stopping: finishing what is in flight");
                 self.jobs.abandon_slot_creation(&self.source);
                 if caught_up && self.session.is_streaming() {
+                    self.drain_by = Some(deadline_ms);
                     self.jobs.wal_end(deadline_ms);
                 } else {
-                    self.input(Input::Drain { deadline_ms, read_to: None });
+                    self.drain(deadline_ms, None);
                 }
             }
             Control::Done(generation, done) => {
+                if let Done::Held(Ok(copy)) = &done {
+                    // Wanted or not: until the server notices its end, it holds the slot.
+                    self.confirm.held_by(copy.backend_pid());
+                }
                 if let Some(done) = self.jobs.accept(generation, done) {
                     self.job_done(done);
                 }
@@ -297,7 +320,7 @@ impl Stream {
                 let busy = self.confirm.busy(&error);
                 self.input(Input::Held(Err(busy)));
             }
-            Done::WalEnd { deadline_ms, wal_end } => self.input(Input::Drain { deadline_ms, read_to: wal_end }),
+            Done::WalEnd { deadline_ms, wal_end } => self.drain(deadline_ms, wal_end),
             Done::Probe(result) => self.probed(result),
             Done::Root(table, root) => self.plans.placed(table, root),
         }
@@ -306,6 +329,11 @@ impl Stream {
     fn input(&mut self, input: Input) {
         self.session.input(input);
         self.obey();
+    }
+
+    fn drain(&mut self, deadline_ms: u64, read_to: Option<Lsn>) {
+        self.drain_by = None;
+        self.input(Input::Drain { deadline_ms, read_to });
     }
 
     fn nudge(&mut self) {

@@ -1,8 +1,9 @@
 //! Tells people what the session tells us: one log line where a thing is handled, and its counter.
 
 use super::Stream;
+use relay_core::Kind;
 use relay_core::session::{Note, Rewind};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 impl Stream {
     pub(super) fn note(&mut self, note: Note) {
@@ -65,8 +66,13 @@ impl Stream {
                 }
             }
             Note::StoreFailed(message) => {
-                self.metrics.error("checkpoint", "retryable");
-                warn!(event = "checkpoint.failed", "the checkpoint was not stored and is repeated: {message}");
+                let is_repeated = self.status.progress().last_error.as_ref().is_some_and(|last| last.message == message);
+                self.remember_error(Kind::CheckpointUnreachable, &message);
+                if is_repeated {
+                    debug!(event = "checkpoint.failed_again", "the checkpoint was not stored and is repeated: {message}");
+                } else {
+                    warn!(event = "checkpoint.failed", "the checkpoint was not stored and is repeated: {message}");
+                }
             }
         }
     }

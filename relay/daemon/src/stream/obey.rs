@@ -59,8 +59,10 @@ impl Stream {
 
     /// Passes the outcome of a store on, once it is known.
     pub(super) fn checkpoint_outcome(&mut self) {
+        // Looking is the loop's turn: a store may wait for a broker as long as it must.
+        self.status.beat(Loop::Checkpoint);
         if !self.is_storing {
-            return self.status.beat(Loop::Checkpoint);
+            return;
         }
         let Some(result) = self.checkpoint.outcome() else { return };
         self.is_storing = false;

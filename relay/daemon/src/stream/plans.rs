@@ -4,6 +4,7 @@ use relay_core::session::Fault;
 use relay_core::{Kind, Relation};
 use relay_encode::{MessagePlans, Plan};
 use relay_postgres::TableId;
+use std::time::Instant;
 
 /// What the routes say of tables and messages; shared with the jobs that create the publication.
 #[derive(Debug)]
@@ -18,7 +19,10 @@ pub(super) enum Planned {
     /// Passed by and counted: no route names the table.
     Unrouted,
     /// No route names it, and it is not known yet whether it is a leaf of a table that one names.
-    Unknown,
+    Unknown {
+        /// When that was asked.
+        asked: Option<Instant>,
+    },
     /// The stream must not pass its rows.
     Refused(Fault),
 }
@@ -76,9 +80,9 @@ impl Plans {
         self.tables[table.0].get_or_insert(Planned::Unrouted)
     }
 
-    /// Whether a route takes the table's rows.
-    pub(super) fn is_routed(&mut self, table: TableId, relation: &Relation) -> bool {
-        !matches!(self.of(table, relation), Planned::Unrouted)
+    /// Whether any route takes logical messages.
+    pub(super) fn has_messages(&self) -> bool {
+        self.routes.routes.iter().any(|route| route.message().is_some())
     }
 
     /// The plan for messages of this prefix, if a route takes them.
@@ -89,6 +93,10 @@ impl Plans {
     /// The answer to [`Planned::Unknown`]: the table's partition root, if it has one.
     pub(super) fn placed(&mut self, table: TableId, root: Result<Option<String>, Fault>) {
         let Some(planned) = self.tables.get_mut(table.0) else { return };
+        // A table that has a new shape meanwhile is judged anew.
+        if !matches!(planned, Some(Planned::Unknown { .. })) {
+            return;
+        }
         *planned = match root {
             Ok(Some(root)) if self.routes.names_table(&root) => Some(Planned::Refused(Fault {
                 kind: Kind::Unrouted,
@@ -98,8 +106,8 @@ impl Plans {
                 ),
             })),
             Ok(_) => Some(Planned::Unrouted),
-            // Not known: ask again when the next row comes.
-            Err(_) => None,
+            // Not known: asked again after a while.
+            Err(_) => return,
         };
     }
 
@@ -119,7 +127,7 @@ impl Plans {
             }),
             None => {
                 tracing::warn!(event = "table.unrouted", table = %relation, "rows of this table are passed by: no [[outbox]] names it");
-                Planned::Unknown
+                Planned::Unknown { asked: None }
             }
         };
         self.tables[table.0] = Some(planned);

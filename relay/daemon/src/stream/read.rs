@@ -8,8 +8,8 @@ use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input, Session};
 use relay_core::sink::Waiting;
 use relay_core::{Change, Enqueue, Event, Kind, Poison, PoisonReason, Position, Sink, Ticket, Transaction};
-use relay_encode::Outcome;
 use relay_encode::dlq::{self, Origin};
+use relay_encode::{Outcome, Plan};
 use relay_pgwire::{Body, CopyBoth, ServerError};
 use relay_postgres::{Step, TableId};
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ const SHORT_READ_BYTES: usize = 32 * 1024;
 /// Wait before asking a sink again that waits for a topic.
 const LOOKUP_WAIT: Duration = Duration::from_millis(2);
 const TOPIC_WAIT: Duration = Duration::from_secs(1);
+/// How long an answer about a table's place may take: above the connect time-outs.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How often an event that cannot be published is looked at again.
 const POISON_WAIT: Duration = Duration::from_secs(5);
 /// Turns the loop takes before it looks at clocks and acknowledgements, in bytes of stream.
@@ -88,10 +90,6 @@ impl Stream {
         if !is_dense {
             self.nudge();
         }
-        self.take_messages();
-        if !self.session.is_streaming() {
-            return None;
-        }
         let limit = if self.session.window().events() > 0 { super::BUSY_WAIT } else { super::IDLE_WAIT };
         self.fill(copy, limit).err().map(|error| lost(&error))
     }
@@ -120,6 +118,7 @@ impl Stream {
                 Err(error) => return Some(Some(lost(&error))),
             };
             let size = frame.size;
+            let is_data = matches!(frame.body, Body::XLogData { .. } | Body::Oversize { .. });
             let flow = match frame.body {
                 Body::XLogData { payload, .. } => self.message(payload),
                 Body::Keepalive { wal_end, reply_requested, .. } => {
@@ -170,6 +169,9 @@ impl Stream {
                 copy.consume(size);
                 *handled += size;
                 self.pace.count();
+                if is_data {
+                    self.confirm.took_data();
+                }
                 if self.blocked.is_some() {
                     self.unblock();
                 }
@@ -182,18 +184,38 @@ impl Stream {
 
     #[inline]
     fn message(&mut self, payload: &[u8]) -> Flow {
-        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, .. } = self;
+        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, last_poison, .. } =
+            self;
         let transaction = assembler.transaction();
         let step = match assembler.read(payload) {
             Ok(step) => step,
             Err(error) => return Flow::Stop(error.fault()),
         };
-        let mut pass = Pass { session, sink: sink.as_mut(), event, dlq_event, tally, metrics, config, has_unnudged, transaction };
+        let mut pass = Pass {
+            session,
+            sink: sink.as_mut(),
+            event,
+            dlq_event,
+            tally,
+            metrics,
+            config,
+            has_unnudged,
+            last_poison,
+            transaction,
+        };
         match step {
             Step::Row(table, change) => match pass.session.admit() {
                 Admission::Covered => pass.passed(),
                 Admission::Fresh(position) => pass.row(plans, table, &change, position),
-                Admission::Condemned(position, poison) => pass.poison(position, poison, Origin::Change(&change)),
+                Admission::Condemned(position, poison) => {
+                    pass.event.clear();
+                    if let Some(relation) = change.relation()
+                        && let Planned::Route(plan) = plans.of(table, relation)
+                    {
+                        pass.build(plan, &change, position);
+                    }
+                    pass.poison(position, poison, Origin::Change(&change))
+                }
             },
             Step::Begin(transaction) => match pass.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
                 Ok(Begun::Read) => Flow::Done,
@@ -213,7 +235,15 @@ impl Stream {
             Step::Message(change) => match pass.session.admit() {
                 Admission::Covered => pass.passed(),
                 Admission::Fresh(position) => pass.logical_message(plans, &change, position),
-                Admission::Condemned(position, poison) => pass.poison(position, poison, Origin::Change(&change)),
+                Admission::Condemned(position, poison) => {
+                    pass.event.clear();
+                    if let Change::Message { prefix, .. } = change
+                        && let Ok(Some(plan)) = plans.message(prefix)
+                    {
+                        pass.build(plan, &change, position);
+                    }
+                    pass.poison(position, poison, Origin::Change(&change))
+                }
             },
             Step::Truncate(tables) => match pass.session.admit() {
                 Admission::Covered => pass.passed(),
@@ -238,15 +268,34 @@ impl Stream {
             Ok(table) => table,
             Err(error) => return Flow::Stop(error.fault()),
         };
-        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, .. } = self;
+        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, last_poison, .. } =
+            self;
         let transaction = assembler.transaction();
         let name = table.map(|table| assembler.relation(table).to_string());
-        let mut pass = Pass { session, sink: sink.as_mut(), event, dlq_event, tally, metrics, config, has_unnudged, transaction };
+        let mut pass = Pass {
+            session,
+            sink: sink.as_mut(),
+            event,
+            dlq_event,
+            tally,
+            metrics,
+            config,
+            has_unnudged,
+            last_poison,
+            transaction,
+        };
         match pass.session.admit() {
             Admission::Covered => pass.passed(),
             Admission::Fresh(position) | Admission::Condemned(position, _) => {
-                if table.is_some_and(|table| !plans.is_routed(table, assembler.relation(table))) {
-                    return pass.filtered("unrouted");
+                match table {
+                    Some(table) => match plans.of(table, assembler.relation(table)) {
+                        Planned::Route(_) => {}
+                        Planned::Unrouted => return pass.filtered("unrouted"),
+                        Planned::Unknown { asked } => return ask_root(table, asked),
+                        Planned::Refused(fault) => return Flow::Stop(fault.clone()),
+                    },
+                    None if !plans.has_messages() => return pass.filtered("message_prefix"),
+                    None => {}
                 }
                 let from = name.unwrap_or_else(|| "a logical message".into());
                 let message = format!("{from}: {len} bytes are more than source.log.max_message allows");
@@ -303,6 +352,7 @@ struct Pass<'a> {
     metrics: &'a Metrics,
     config: &'a super::Config,
     has_unnudged: &'a mut bool,
+    last_poison: &'a mut Option<Position>,
     transaction: Transaction,
 }
 
@@ -316,7 +366,7 @@ impl Pass<'_> {
                 self.tally.received(table.0, change);
                 return self.filtered("unrouted");
             }
-            Planned::Unknown => return Flow::AskRoot(table),
+            Planned::Unknown { asked } => return ask_root(table, asked),
             Planned::Refused(fault) => return Flow::Stop(fault.clone()),
         };
         if !self.session.has_room(0) {
@@ -373,6 +423,12 @@ impl Pass<'_> {
         }
     }
 
+    /// Builds an event that is refused already, for its dlq record: whether that works does not matter.
+    #[cold]
+    fn build(&mut self, plan: &Plan, change: &Change<'_>, position: Position) {
+        let _ = plan.encode_change(&self.transaction, position, change, crate::status::unix_us() / 1_000, self.event);
+    }
+
     /// Offers the encoded event to the sink.
     #[inline]
     fn offer(&mut self, table: Option<usize>) -> Offered {
@@ -411,7 +467,9 @@ impl Pass<'_> {
     #[cold]
     fn poison(&mut self, position: Position, poison: Poison, origin: Origin<'_>) -> Flow {
         let key = shown(self.event.key());
-        self.metrics.poison(poison.reason);
+        if self.last_poison.replace(position) != Some(position) {
+            self.metrics.poison(poison.reason);
+        }
         match self.config.on_poison {
             OnPoison::Stop => Flow::Poisoned(position, poison, key),
             OnPoison::Skip => {
@@ -512,6 +570,15 @@ fn named(mut poison: Poison, change: &Change<'_>) -> Poison {
         }
     }
     poison
+}
+
+/// Asks for a table's partition root, once in a while.
+fn ask_root(table: TableId, asked: &mut Option<Instant>) -> Flow {
+    if asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+        return Flow::Blocked(Why::Lookup, LOOKUP_WAIT);
+    }
+    *asked = Some(Instant::now());
+    Flow::AskRoot(table)
 }
 
 fn wait_for(waiting: Waiting) -> Flow {
