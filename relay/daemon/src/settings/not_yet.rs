@@ -97,6 +97,7 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     words("delivery.guarantee", &["at-least-once"], EXACTLY_ONCE),
     default_only("delivery.commit_interval", EXACTLY_ONCE),
     words("delivery.on_poison", &["stop", "dlq", "skip"], "holding a key is"),
+    default_only("delivery.dlq_max_entries", "limiting the dlq is"),
     default_only("delivery.dlq_max_held_keys", "holding a key is"),
     default_only("delivery.dlq_connect_headers", "Kafka Connect's error headers are"),
 ];
