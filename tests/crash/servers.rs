@@ -16,7 +16,7 @@ fn postgresql_killed_stopped_and_restarted_loses_nothing() {
         // The server must keep what it called committed, so fsync stays on.
         let mut db = Postgres::builder(version).durable().start();
         let kafka = Kafka::shared();
-        let outbox = db.prepare_outbox("restarts");
+        let outbox = db.prepare_outbox(&format!("restarts{}", version as u32));
         let topic = topic(kafka, &format!("restarts.{version:?}"));
         let mut relay = relay(&db.url("relay"), &kafka.brokers(), &outbox).spawn();
         relay.until_state("streaming", secs(30));

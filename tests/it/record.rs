@@ -16,7 +16,8 @@ const FILE_MAX: usize = 2_000;
 const TABLES: &str = "
 CREATE TABLE keyed (id int PRIMARY KEY, body text, n numeric(10,2), at timestamptz);
 CREATE TABLE wholly (id int, body text); ALTER TABLE wholly REPLICA IDENTITY FULL;
-CREATE TABLE indexed (a int NOT NULL, b text); CREATE UNIQUE INDEX indexed_a ON indexed (a); ALTER TABLE indexed REPLICA IDENTITY USING INDEX indexed_a;
+CREATE TABLE indexed (a int NOT NULL, b text); CREATE UNIQUE INDEX indexed_a ON indexed (a);
+ALTER TABLE indexed REPLICA IDENTITY USING INDEX indexed_a;
 CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE moody (id int PRIMARY KEY, mood mood);
 CREATE TABLE \"Quoted \"\"name\"\"\" (\"Id\" int PRIMARY KEY);
 CREATE PUBLICATION recorder FOR ALL TABLES;";
@@ -54,8 +55,8 @@ fn record_the_corpus_from_real_servers() {
             for binary in [false, true] {
                 let streaming = if protocol > 1 { "'streaming', 'on'," } else { "" };
                 let rows = db.sql(&format!(
-                    "SELECT encode(data, 'hex') FROM pg_logical_slot_peek_binary_changes('recorder', NULL, NULL, 'proto_version', '{protocol}', \
-                     {streaming} 'binary', '{binary}', 'messages', 'true', 'publication_names', 'recorder')"
+                    "SELECT encode(data, 'hex') FROM pg_logical_slot_peek_binary_changes('recorder', NULL, NULL, \
+                     'proto_version', '{protocol}', {streaming} 'binary', '{binary}', 'messages', 'true', 'publication_names', 'recorder')"
                 ));
                 let mut decoder = Decoder::new();
                 for row in &rows.0 {
