@@ -22,23 +22,6 @@ const EMPTY_NAMES: [&str; 8] = ["util", "utils", "common", "helper", "helpers", 
 const REMINDERS: [&str; 6] = ["TODO", "FIXME", "XXX", "HACK", "unimplemented!", "todo!"];
 /// Where unsafe code may stand. A test crate that needs it (a counting allocator) is added here, with its reason.
 const UNSAFE: [&str; 1] = ["connectors/kafka/src/native.rs"];
-/// Hosts of registries, in two parts so that this file does not name them.
-const HOSTS: [(&str, &str); 14] = [
-    ("crates", "io"),
-    ("rust-lang", "org"),
-    ("pypi", "org"),
-    ("pythonhosted", "org"),
-    ("npmjs", "org"),
-    ("npmjs", "com"),
-    ("proxy.golang", "org"),
-    ("maven.apache", "org"),
-    ("maven", "org"),
-    ("deb.debian", "org"),
-    ("docker", "io"),
-    ("gcr", "io"),
-    ("ghcr", "io"),
-    ("quay", "io"),
-];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -138,15 +121,6 @@ fn is_safe(file: &File) -> Vec<String> {
         }
     }
     found
-}
-
-fn names_no_registry(file: &File) -> Vec<String> {
-    let lines = file.text.lines().enumerate();
-    let hosts = HOSTS.map(|(name, top)| format!("{name}.{top}"));
-    lines
-        .flat_map(|(at, line)| hosts.iter().filter(move |host| has_word(line, host)).map(move |host| (at + 1, host.clone())))
-        .map(|(at, host)| format!("{}:{at}: names the registry {host}", file.path))
-        .collect()
 }
 
 /// The text outside of fenced blocks, line by line, code spans blanked out.
@@ -336,12 +310,4 @@ fn links_lead_somewhere() {
         2
     );
     assert_eq!(findings(has_whole_links, "docs/x.md", "# One word\n[a](#one-word) [b](https://example.com/x)\n"), 0);
-}
-
-#[test]
-fn docs_name_no_registry() {
-    hold(&files("docs", &["md"]), names_no_registry);
-    let text = HOSTS.map(|(name, top)| format!("see https://www.{name}.{top}/x\n")).concat();
-    assert!(findings(names_no_registry, "docs/x.md", &text) >= HOSTS.len());
-    assert_eq!(findings(names_no_registry, "docs/x.md", "the crates in io, a maven organisation"), 0);
 }
