@@ -258,16 +258,4 @@ impl Source {
         self.connect()?.query(&format!("SELECT pg_terminate_backend({pid})"))?;
         Ok(())
     }
-
-    /// The effective `wal_sender_timeout` of relay's session in milliseconds; 0 is off.
-    ///
-    /// # Errors
-    /// As [`Connection::connect`].
-    pub fn effective_wal_sender_timeout_ms(&self) -> Result<u64, Error> {
-        const WHAT: &str = "the wal_sender_timeout query";
-        let mut connection = self.connect_replication()?;
-        let rows = connection.query("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'")?;
-        let text = rows.first().and_then(|row| row.get(0)).ok_or(Error::Answer { query: WHAT })?;
-        text.parse().map_err(|_| Error::Answer { query: WHAT })
-    }
 }

@@ -11,7 +11,7 @@ use relay_core::{Change, Enqueue, Event, Kind, Poison, PoisonReason, Position, S
 use relay_encode::dlq::{self, Origin};
 use relay_encode::{Outcome, Plan};
 use relay_pgwire::{Body, CopyBoth, ServerError};
-use relay_postgres::{Step, TableId};
+use relay_postgres::{Assembler, Step, TableId};
 use std::time::{Duration, Instant};
 
 /// What became of a frame.
@@ -134,8 +134,8 @@ impl Stream {
                 Body::ParameterStatus { .. } => Flow::Done,
                 _ => Flow::Lost(Fault { kind: Kind::SourceUnavailable, message: "the server ended the stream".into() }),
             };
-            let is_done = match flow {
-                Flow::Done => true,
+            match flow {
+                Flow::Done => {}
                 Flow::Notice(notice) => {
                     self.metrics.notice(&notice.severity);
                     tracing::warn!(
@@ -145,7 +145,6 @@ impl Stream {
                         "the server says: {}",
                         notice.message
                     );
-                    true
                 }
                 Flow::Left => return Some(None),
                 Flow::Blocked(why, wait) => {
@@ -164,44 +163,28 @@ impl Stream {
                 }
                 Flow::Stop(fault) => return Some(Some(Input::Stop(fault))),
                 Flow::Lost(fault) => return Some(Some(Input::Lost(fault))),
-            };
-            if is_done {
-                copy.consume(size);
-                *handled += size;
-                self.pace.count();
-                if is_data {
-                    self.confirm.took_data();
-                }
-                if self.blocked.is_some() {
-                    self.unblock();
-                }
-                if *handled >= TURN_BYTES {
-                    return Some(None);
-                }
+            }
+            copy.consume(size);
+            *handled += size;
+            self.pace.count();
+            if is_data {
+                self.confirm.took_data();
+            }
+            if self.blocked.is_some() {
+                self.unblock();
+            }
+            if *handled >= TURN_BYTES {
+                return Some(None);
             }
         }
     }
 
     #[inline]
     fn message(&mut self, payload: &[u8]) -> Flow {
-        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, last_poison, .. } =
-            self;
-        let transaction = assembler.transaction();
+        let (assembler, plans, mut pass) = self.split();
         let step = match assembler.read(payload) {
             Ok(step) => step,
             Err(error) => return Flow::Stop(error.fault()),
-        };
-        let mut pass = Pass {
-            session,
-            sink: sink.as_mut(),
-            event,
-            dlq_event,
-            tally,
-            metrics,
-            config,
-            has_unnudged,
-            last_poison,
-            transaction,
         };
         match step {
             Step::Row(table, change) => match pass.session.admit() {
@@ -256,6 +239,25 @@ impl Stream {
         }
     }
 
+    /// The parts that one change passes through, apart: what it borrows from (tables and plans), and what it may touch.
+    #[inline]
+    fn split(&mut self) -> (&mut Assembler, &mut Plans, Pass<'_>) {
+        let transaction = self.assembler.transaction();
+        let pass = Pass {
+            session: &mut self.session,
+            sink: self.sink.as_mut(),
+            event: &mut self.event,
+            dlq_event: &mut self.dlq_event,
+            tally: &mut self.tally,
+            metrics: &self.metrics,
+            config: &self.config,
+            has_unnudged: &mut self.has_unnudged,
+            last_poison: &mut self.last_poison,
+            transaction,
+        };
+        (&mut self.assembler, &mut self.plans, pass)
+    }
+
     /// Handles one message; whether it was dealt with.
     #[cfg(test)]
     pub(super) fn take_whole(&mut self, payload: &[u8]) -> bool {
@@ -268,22 +270,8 @@ impl Stream {
             Ok(table) => table,
             Err(error) => return Flow::Stop(error.fault()),
         };
-        let Self { assembler, session, plans, sink, event, dlq_event, tally, metrics, config, has_unnudged, last_poison, .. } =
-            self;
-        let transaction = assembler.transaction();
+        let (assembler, plans, mut pass) = self.split();
         let name = table.map(|table| assembler.relation(table).to_string());
-        let mut pass = Pass {
-            session,
-            sink: sink.as_mut(),
-            event,
-            dlq_event,
-            tally,
-            metrics,
-            config,
-            has_unnudged,
-            last_poison,
-            transaction,
-        };
         match pass.session.admit() {
             Admission::Covered => pass.passed(),
             Admission::Fresh(position) | Admission::Condemned(position, _) => {
