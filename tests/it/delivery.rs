@@ -129,7 +129,8 @@ fn a_lost_connection_repeats_nothing() {
             scene.write(written + 1, written + 300);
         }
         written += 300;
-        let limit = secs(20);
+        // Eight losses in a row reach the longest back-off, 30 s.
+        let limit = secs(45);
         let numbers = scene.numbers(written as usize, limit);
         assert_eq!(sorted(numbers), (1..=written).collect::<Vec<_>>(), "round {round}: each row once");
     }
