@@ -2,8 +2,10 @@
 
 use crate::lsn::Lsn;
 use crate::position::Position;
+use crate::snapshot::Snapshot;
 use crate::window::{Failure, Frontier};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Keeps one pipeline's records durable.
 ///
@@ -55,6 +57,16 @@ pub struct Reading {
     pub keys: Vec<String>,
 }
 
+/// How a pipeline reads its database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The logical replication stream.
+    #[default]
+    Log,
+    /// Outbox tables, by SQL.
+    Poll,
+}
+
 /// The life of a pipeline as its checkpoint tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -90,9 +102,9 @@ pub struct Record {
     pub timeline: u32,
     /// Database name.
     pub database: String,
-    /// Slot name; null in poll mode.
+    /// Slot name; null in poll mode, until a switch to log mode has begun.
     pub slot: Option<String>,
-    /// Resume position.
+    /// Resume position; in poll mode the end of WAL when the tick was taken, by which a later history is compared.
     pub end_lsn: Option<Lsn>,
     /// With `seq`: last event published inside the transaction after `end_lsn`.
     pub commit_lsn: Option<Lsn>,
@@ -100,8 +112,8 @@ pub struct Record {
     pub seq: Option<u64>,
     /// Snapshot progress per table.
     pub snapshot: Option<serde_json::Value>,
-    /// Poll mode's ticks.
-    pub poll: Option<serde_json::Value>,
+    /// Where polling stands; null in log mode, and where every table is polled with order `claim`.
+    pub poll: Option<PollPosition>,
     /// Pair for the switch to polling and for gap repair.
     pub log_poll: Option<LogPoll>,
     /// Publications, `messages` and `origin`, hashed.
@@ -116,11 +128,23 @@ pub struct Record {
     pub relay_version: String,
 }
 
+/// Where polling stands: in the tick from `snapshot` to `tick`, behind the last order value published of each table. Once a tick is
+/// published as a whole both are the same, and the next tick begins there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollPosition {
+    /// The tick before: what it sees is published.
+    pub snapshot: Snapshot,
+    /// This tick.
+    pub tick: Snapshot,
+    /// Last value of the order column that was published of this tick, per `schema.table`.
+    pub seq: BTreeMap<String, i64>,
+}
+
 /// What a snapshot had seen when the log stood at a position, so that polling can take over from there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPoll {
     /// `pg_current_snapshot()`, taken before `lsn`.
-    pub snapshot: String,
+    pub snapshot: Snapshot,
     /// WAL insert position after it.
     pub lsn: Lsn,
 }
@@ -148,9 +172,12 @@ impl Record {
         format!("{}/{}/{}", self.name, self.epoch, self.instance)
     }
 
-    /// The position it stores; `None` while bootstrapping.
+    /// The position of the log that it stores; `None` while bootstrapping, and in poll mode.
     #[must_use]
     pub fn frontier(&self) -> Option<Frontier> {
+        if self.mode != Mode::Log.name() {
+            return None;
+        }
         let inside = match (self.commit_lsn, self.seq) {
             (Some(commit_lsn), Some(seq)) => Some(Position { commit_lsn, seq }),
             _ => None,
@@ -185,6 +212,40 @@ impl Record {
     }
 }
 
+// === impl Mode ===
+
+impl Mode {
+    /// As configuration and checkpoint write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Log => "log",
+            Mode::Poll => "poll",
+        }
+    }
+}
+
+// === impl PollPosition ===
+
+impl PollPosition {
+    /// Before everything: each kept row is still to come.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::at(Snapshot::nothing())
+    }
+
+    /// Everything that `snapshot` sees is published, and nothing else.
+    #[must_use]
+    pub fn at(snapshot: Snapshot) -> Self {
+        Self { tick: snapshot.clone(), snapshot, seq: BTreeMap::new() }
+    }
+
+    /// A measure of progress: of two positions of one pipeline the later one's is not lower.
+    fn rank(&self) -> ((u64, u64), bool, i128) {
+        (self.tick.rank(), self.snapshot == self.tick, self.seq.values().map(|&seq| i128::from(seq)).sum())
+    }
+}
+
 // === impl Reading ===
 
 impl Reading {
@@ -192,7 +253,10 @@ impl Reading {
     #[must_use]
     pub fn of(records: impl IntoIterator<Item = Record>) -> Self {
         let mut reading = Self::default();
-        let rank = |record: &Record| (record.epoch, record.frontier().map(|f| (f.end_lsn, f.inside)));
+        let rank = |record: &Record| {
+            let log = record.frontier().map(|frontier| (frontier.end_lsn, frontier.inside));
+            (record.epoch, log, record.poll.as_ref().map(PollPosition::rank))
+        };
         for record in records {
             reading.highest_epoch = reading.highest_epoch.max(record.epoch);
             reading.keys.push(record.key());
@@ -259,5 +323,34 @@ pub(crate) mod tests {
             assert_eq!(reading.highest_epoch, records.iter().map(|r| r.epoch).max().unwrap_or(0));
         }
         assert_eq!(Reading::of([]), Reading::default());
+    }
+
+    #[test]
+    fn of_two_polls_in_one_epoch_the_one_that_saw_more_wins() {
+        let at = |snapshot: &str, tick: &str, seq: &[(&str, i64)]| Record {
+            mode: Mode::Poll.name().into(),
+            poll: Some(PollPosition {
+                snapshot: snapshot.parse().expect("legal"),
+                tick: tick.parse().expect("legal"),
+                seq: seq.iter().map(|&(table, seq)| (table.to_owned(), seq)).collect(),
+            }),
+            ..record()
+        };
+        let ascending = [
+            at("1:1:", "10:20:12", &[]),
+            at("1:1:", "10:20:12", &[("public.outbox", 4)]),
+            at("1:1:", "10:20:12", &[("public.outbox", 9)]),
+            at("10:20:12", "10:20:12", &[]),
+            at("10:20:12", "20:20:", &[]),
+        ];
+        for pair in ascending.windows(2) {
+            for order in [[0, 1], [1, 0]] {
+                let reading = Reading::of(order.map(|at| pair[at].clone()));
+                assert_eq!(reading.newest.as_ref(), Some(&pair[1]));
+            }
+        }
+        let text = ascending[2].to_json();
+        assert!(text.contains(r#""poll":{"snapshot":"1:1:","tick":"10:20:12","seq":{"public.outbox":9}}"#), "{text}");
+        assert_eq!(Record::from_json(text.as_bytes()).as_ref(), Ok(&ascending[2]));
     }
 }

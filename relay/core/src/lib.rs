@@ -14,6 +14,7 @@ pub mod position;
 pub mod schema;
 pub mod session;
 pub mod sink;
+pub mod snapshot;
 pub mod value;
 pub mod window;
 
@@ -24,5 +25,6 @@ pub use lsn::{Lsn, Oid, Xid};
 pub use position::Position;
 pub use schema::{Column, Relation, ReplicaIdentity};
 pub use sink::{Enqueue, Poison, PoisonReason, Sink};
+pub use snapshot::Snapshot;
 pub use value::{Cell, Row, Value};
 pub use window::{Acks, Failure, Ticket};
