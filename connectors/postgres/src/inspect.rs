@@ -47,7 +47,7 @@ impl Source {
         let query = format!(
             "SELECT s.slot_type, s.plugin, s.database, s.temporary, s.two_phase, s.wal_status, s.confirmed_flush_lsn, \
              pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, \
-             current_setting('wal_level') \
+             current_setting('wal_level'), s.active \
              FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = {}",
             quote_literal(&self.config().slot)
         );
@@ -60,6 +60,7 @@ impl Source {
             unfit: unfit(kind, text(1), text(2), text(3), text(4), &database),
             is_lost: text(5) == Some("lost"),
             confirmed_flush: lsn(6).unwrap_or_default(),
+            is_active: text(10) == Some("t"),
         });
         if slot.is_none() && text(9) != Some("logical") {
             return Err(Error::Unfit(format!(
@@ -74,6 +75,7 @@ impl Source {
             database,
             wal_end: lsn(8).ok_or(Error::Answer { query: WHAT })?,
             is_standby: text(7) == Some("t"),
+            snapshot: None,
             slot,
             publication: self.publication_fingerprint(connection)?,
         })

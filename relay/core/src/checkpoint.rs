@@ -185,6 +185,13 @@ impl Record {
         self.end_lsn.map(|end_lsn| Frontier { end_lsn, inside })
     }
 
+    /// What is published, as a snapshot: everything that it sees, whatever became of the rows since.
+    #[must_use]
+    pub fn published(&self) -> Option<&Snapshot> {
+        let log = self.log_poll.as_ref().map(|pair| &pair.snapshot);
+        self.poll.as_ref().map_or(log, |position| Some(&position.snapshot))
+    }
+
     /// The JSON text that is stored.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -241,7 +248,7 @@ impl PollPosition {
     }
 
     /// A measure of progress: of two positions of one pipeline the later one's is not lower.
-    fn rank(&self) -> ((u64, u64), bool, i128) {
+    pub(crate) fn rank(&self) -> ((u64, u64), bool, i128) {
         (self.tick.rank(), self.snapshot == self.tick, self.seq.values().map(|&seq| i128::from(seq)).sum())
     }
 }

@@ -54,6 +54,8 @@ pub enum Kind {
     Unrouted,
     /// A table lacks a column that its route needs.
     ColumnMissing,
+    /// Two rows of one tick have the same value in the order column.
+    OrderRepeats,
     /// The checkpoint belongs to another server, database or slot.
     CheckpointForeign,
     /// The checkpoint is ahead of the server.
@@ -62,6 +64,8 @@ pub enum Kind {
     Gap,
     /// The server's history diverged from what was published.
     TimelineDiverged,
+    /// The switch between the log and polling lacks what it needs.
+    SwitchRefused,
     /// The checkpoint store does not answer.
     CheckpointUnreachable,
     /// What is stored cannot be used.
@@ -172,10 +176,12 @@ policy! {
     RowUnsendable "R0225" StopStream, "config" "receive" "stopped:R0225", "a row is larger than the server can send (about 500 MB); take its table out of the publication and advance the slot past the transaction";
     Unrouted "R0226" StopStream, "config" "route" "stopped:R0226", "name the table in an [[outbox]], or take it out of the publication";
     ColumnMissing "R0227" StopStream, "config" "route" "stopped:R0227", "name an existing column in the [[outbox]], or bring the column back";
+    OrderRepeats "R0228" StopStream, "config" "poll" "stopped:R0228", "give the rows values of their own: the order column of a tick is an identity column that nobody writes";
     CheckpointForeign "R0230" StopStream, "config" "checkpoint" "checkpoint_foreign", "give this pipeline a name of its own, or point source.url at the server that the checkpoint names";
     CheckpointAhead "R0231" StopStream, "config" "checkpoint" "stopped:R0231", "this server is behind what was already published: it is the wrong one, or it was restored from a backup";
     Gap "R0232" StopStream, "config" "checkpoint" "gap", "somebody moved or created the slot again: changes between the two positions will not come. Publish them again from the outbox table, then start once with `relay run --accept-gap LSN`";
     TimelineDiverged "R0233" StopStream, "config" "checkpoint" "stopped:R0233", "a failover lost WAL that was already published; compare the range with the tables, then accept it with `relay run --accept-gap LSN`";
+    SwitchRefused "R0234" StopStream, "config" "checkpoint" "stopped:R0234", "docs/operating.md, \"Between the log and polling\", tells what each direction needs";
     CheckpointUnreachable "R0240" Retry, "retryable" "checkpoint" "sink_unreachable", "check that the brokers run and that the checkpoint topic can be read";
     CheckpointUnusable "R0241" StopStream, "config" "checkpoint" "stopped:R0241", "look at the record with `relay checkpoint show`; the topic must be compacted and have one partition";
     SinkUnreachable "R0301" Retry, "retryable" "produce" "sink_unreachable", "check sink.kafka.brokers and that each advertised listener can be reached from here";

@@ -133,6 +133,7 @@ pub(crate) fn session(settings: &Settings, routes: &Routes, accept_gap: Option<L
     session::Config {
         name: settings.name.clone(),
         instance: format!("{:08x}", seed >> 32),
+        reads: session::Reads::Log,
         slot: settings.source.log.slot.clone(),
         publication: settings.source.log.publication.clone(),
         may_create: settings.source.log.create == Create::IfMissing,

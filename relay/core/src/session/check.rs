@@ -1,7 +1,7 @@
 //! Whether server, slot and checkpoint agree, and where to start if they do (postgres.md, section 7).
 
-use super::{Fault, Note, Server, Session};
-use crate::checkpoint::{AcceptedGap, Record};
+use super::{Fault, Note, Reads, Server, Session};
+use crate::checkpoint::{AcceptedGap, Mode, Record};
 use crate::error::Kind;
 use crate::lsn::Lsn;
 use crate::window::Frontier;
@@ -24,14 +24,9 @@ impl Session {
         if record.database != server.database {
             return foreign("database", &record.database, &server.database);
         }
-        if let Some(slot) = record.slot.as_ref().filter(|slot| **slot != self.config.slot) {
+        let is_log = self.config.reads == Reads::Log && record.mode == Mode::Log.name();
+        if let Some(slot) = record.slot.as_ref().filter(|slot| is_log && **slot != self.config.slot) {
             return foreign("slot", slot, &self.config.slot);
-        }
-        if record.mode != "log" {
-            return Err(Fault {
-                kind: Kind::CheckpointForeign,
-                message: format!("the checkpoint was written in mode {}; this version cannot switch from it", record.mode),
-            });
         }
         Ok(())
     }
@@ -53,6 +48,7 @@ impl Session {
             return Ok(Frontier { end_lsn: slot.confirmed_flush, inside: None });
         };
         self.progress.accepted_gaps.clone_from(&record.accepted_gaps);
+        self.progress.restore_pair(record.log_poll.clone());
         let published = published(stored.end_lsn, stored.inside.map(|inside| inside.commit_lsn));
         let accepted = |gap: Option<Lsn>| gap == Some(slot.confirmed_flush);
         if let Err(mut fault) = check_timeline(&server, record.timeline, published) {
@@ -100,7 +96,7 @@ impl Session {
         Ok(stored)
     }
 
-    fn accept_gap(&mut self, from: Lsn, to: Lsn) {
+    pub(super) fn accept_gap(&mut self, from: Lsn, to: Lsn) {
         let gap = AcceptedGap { from, to, at: String::new() };
         self.progress.accepted_gaps.push(gap.clone());
         self.note(Note::GapAccepted(gap));
@@ -109,12 +105,10 @@ impl Session {
     /// After a lost connection: is it still our server, our history, our slot?
     pub(super) fn check_resume(&self, server: &Server) -> Result<(), Fault> {
         let before = self.server.as_ref().ok_or_else(|| internal("no server was inspected"))?;
-        if before.system_id != server.system_id {
-            return Err(Fault {
-                kind: Kind::CheckpointForeign,
-                message: format!("the server's system id changed from {} to {}", before.system_id, server.system_id),
-            });
+        if self.config.reads != Reads::Log {
+            return self.check_poll_resume(before, server);
         }
+        check_same_system(before, server)?;
         check_timeline(server, before.timeline, published(self.flow.received_end, self.window.open_commit()))?;
         let slot = server.slot.as_ref().ok_or_else(|| Fault {
             kind: Kind::SlotMissing,
@@ -134,13 +128,23 @@ impl Session {
     }
 }
 
+pub(super) fn check_same_system(before: &Server, server: &Server) -> Result<(), Fault> {
+    if before.system_id == server.system_id {
+        return Ok(());
+    }
+    Err(Fault {
+        kind: Kind::CheckpointForeign,
+        message: format!("the server's system id changed from {} to {}", before.system_id, server.system_id),
+    })
+}
+
 /// The end of what may have been published: of a transaction begun, at least the first byte of its commit record.
 fn published(end_lsn: Lsn, begun: Option<Lsn>) -> Lsn {
     begun.map_or(end_lsn, |commit_lsn| end_lsn.max(Lsn(commit_lsn.0 + 1)))
 }
 
 /// The history of the server's timelines must contain everything that was published.
-fn check_timeline(server: &Server, timeline: u32, published: Lsn) -> Result<(), Fault> {
+pub(super) fn check_timeline(server: &Server, timeline: u32, published: Lsn) -> Result<(), Fault> {
     if server.timeline < timeline {
         return Err(Fault {
             kind: Kind::TimelineDiverged,
@@ -170,6 +174,6 @@ pub(super) fn since(record: Option<&Record>) -> String {
     }
 }
 
-fn internal(message: &str) -> Fault {
+pub(super) fn internal(message: &str) -> Fault {
     Fault { kind: Kind::Internal, message: message.into() }
 }

@@ -63,6 +63,11 @@ impl Flow {
         self.open = None;
     }
 
+    /// The changes of a transaction up to this one were handled by an earlier process.
+    pub(super) fn handled(&mut self, position: Position) {
+        self.inside = self.inside.max(Some(position));
+    }
+
     pub(super) fn disconnected(&mut self) {
         self.received = Lsn::ZERO;
     }
@@ -70,6 +75,11 @@ impl Flow {
     /// Whether the head of a transaction was handled and its rest not.
     pub(super) fn is_inside(&self) -> bool {
         self.inside.is_some()
+    }
+
+    /// Index of the last change that was handled in the transaction of that commit, if it is the one cut short or being read.
+    pub(super) fn inside_of(&self, commit_lsn: Lsn) -> Option<u64> {
+        self.inside.filter(|inside| inside.commit_lsn == commit_lsn).map(|inside| inside.seq)
     }
 
     /// Everything up to here was handled.
@@ -109,7 +119,8 @@ impl Session {
         if !is_covered && !is_continued {
             self.window.begin(commit_lsn, commit_time_us);
         }
-        self.flow.open = Some(Open { commit_lsn, next_seq: 0, is_covered, skip_below: seen.map_or(0, |inside| inside.seq + 1) });
+        self.flow.open =
+            Some(Open { commit_lsn, next_seq: 0, is_covered, skip_below: seen.map_or(0, |inside| inside.seq.saturating_add(1)) });
         Ok(Begun::Read)
     }
 
@@ -167,8 +178,15 @@ impl Session {
             if !open.is_covered && open.next_seq >= open.skip_below {
                 self.flow.inside = Some(Position { commit_lsn: open.commit_lsn, seq: open.next_seq });
             }
-            open.next_seq += 1;
+            open.next_seq = open.next_seq.saturating_add(1);
         }
+    }
+
+    /// The next change of the open transaction has this index. False when it is not above that of the change before.
+    pub(super) fn seek(&mut self, seq: u64) -> bool {
+        let Some(open) = self.flow.open.as_mut().filter(|open| seq >= open.next_seq) else { return false };
+        open.next_seq = seq;
+        true
     }
 
     /// The open transaction ends.

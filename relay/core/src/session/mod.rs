@@ -9,19 +9,23 @@
 
 mod check;
 mod flow;
+mod poll;
+mod poll_check;
 mod progress;
 mod recover;
 mod resume;
 mod start;
 
 pub use flow::{Admission, Begun};
+pub use poll::{Rows, Tick, Work};
 pub use progress::Confirmation;
 
-use crate::checkpoint::{AcceptedGap, ReadError, Reading, Record, RecordState};
+use crate::checkpoint::{AcceptedGap, LogPoll, Mode, ReadError, Reading, Record, RecordState};
 use crate::error::Kind;
 use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::sink::PurgeScope;
+use crate::snapshot::Snapshot;
 use crate::window::{Failure, Frontier, Window};
 use std::collections::HashMap;
 
@@ -32,6 +36,8 @@ pub struct Config {
     pub name: String,
     /// Random per process start.
     pub instance: String,
+    /// How the source is read.
+    pub reads: Reads,
     /// Slot name.
     pub slot: String,
     /// Publication name.
@@ -54,6 +60,23 @@ pub struct Config {
     pub seed: u64,
 }
 
+/// How a session reads its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// The log, from the slot.
+    #[default]
+    Log,
+    /// Outbox tables by SQL, behind an advisory lock in place of the slot.
+    Poll {
+        /// Whether a table is read in ticks: else the tables' marks are the position, and none is stored.
+        has_ticks: bool,
+        /// Whether a table is read with order `claim`.
+        has_claims: bool,
+        /// Whether this is the way from polling to the log: up to the snapshot of a new slot, and no further.
+        ends_in_log: bool,
+    },
+}
+
 /// What the server says of itself, its slot and its publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -69,6 +92,8 @@ pub struct Server {
     pub wal_end: Lsn,
     /// Whether it is a standby.
     pub is_standby: bool,
+    /// What is visible to a query now; asked for in poll mode only.
+    pub snapshot: Option<Snapshot>,
     /// The slot, if there is one of our name.
     pub slot: Option<Slot>,
     /// Fingerprint of the publication, `messages` and `origin`; `None` when the publication does not exist.
@@ -84,6 +109,17 @@ pub struct Slot {
     pub is_lost: bool,
     /// Everything before it was confirmed by its consumer.
     pub confirmed_flush: Lsn,
+    /// Whether a consumer has it now.
+    pub is_active: bool,
+}
+
+/// A new slot that polling ends at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The snapshot that was exported with it.
+    pub tick: Tick,
+    /// The slot's stream has what commits from here on, and the snapshot sees what committed before.
+    pub consistent: Lsn,
 }
 
 /// Something went wrong.
@@ -107,14 +143,16 @@ pub enum Input {
     Stored(Result<(), Failure>),
     /// [`Order::CreatePublication`] is done (also when it was there already).
     PublicationReady(Result<(), Fault>),
-    /// [`Order::CreateSlot`] is done (also when it was there already).
-    SlotReady(Result<(), Fault>),
+    /// [`Order::CreateSlot`] is done (also when it was there already); with its snapshot, where polling ends at it.
+    SlotReady(Result<Option<Exported>, Fault>),
     /// [`Order::Hold`] is done: the slot is ours and the stream is open.
     Held(Result<(), Busy>),
     /// [`Order::Renew`] is done.
     Renewed(Result<(), String>),
     /// The stream's connection is gone.
     Lost(Fault),
+    /// Log mode: what a query saw, and where WAL ended after that.
+    Pair(LogPoll),
     /// Something was met from which the stream must not go on.
     Stop(Fault),
     /// SIGTERM: finish what is in flight until the deadline, after reading up to the LSN if one is given.
@@ -153,7 +191,8 @@ pub enum Order {
     Retire(Vec<String>),
     /// Create the publication.
     CreatePublication,
-    /// Create the slot.
+    /// Create the slot. Where polling ends at it: drop one that is left over from an earlier attempt, and keep the new one's exported
+    /// snapshot until the next [`Order::Disconnect`].
     CreateSlot,
     /// Open a replication connection and start the stream there; `0/0` is where the slot stands.
     Hold(Lsn),
@@ -174,6 +213,16 @@ pub enum Note {
     Adopted(Lsn),
     /// The first start: publication and slot are being created.
     Bootstrapping,
+    /// Poll mode without a checkpoint: every row that the tables hold will be published.
+    PublishesAll,
+    /// The checkpoint is of the other mode: the switch from the log to polling, at this snapshot.
+    FromLog(LogPoll),
+    /// The checkpoint is of the other mode: the switch from polling to the log begins.
+    ToLog,
+    /// The switch from polling to the log is done: the stream begins here.
+    LogTakesOver(Lsn),
+    /// Polling goes on, although a switch to the log had begun: the slot that it may have left holds WAL back.
+    SlotLeft(String),
     /// The slot is held by somebody else; waiting as standby.
     Standby(String),
     /// The stream starts, from this frontier on, as this epoch.
@@ -242,6 +291,7 @@ pub struct Session {
     attempts: u32,
     window: Window,
     flow: flow::Flow,
+    book: poll::Book,
     progress: progress::Progress,
     server: Option<Server>,
     reading: Reading,
@@ -260,6 +310,10 @@ pub struct Session {
     proof_at_ms: Option<u64>,
     /// When a rewind may go on to the stream: a destination that refuses everything must not cause a storm of connections.
     resume_at_ms: u64,
+    /// Where the log takes over from polling, once the slot is there.
+    consistent: Option<Lsn>,
+    /// The session ended because the other mode goes on.
+    is_switch: bool,
 }
 
 /// Where the session stands. Only `Streaming` reads events.
@@ -342,6 +396,7 @@ impl Session {
             attempts: 0,
             window,
             flow: flow::Flow::default(),
+            book: poll::Book::new(),
             progress: progress::Progress::default(),
             server: None,
             reading: Reading::default(),
@@ -354,6 +409,8 @@ impl Session {
             streaming_since_ms: 0,
             proof_at_ms: None,
             resume_at_ms: 0,
+            consistent: None,
+            is_switch: false,
         };
         session.start_over();
         session
@@ -375,6 +432,7 @@ impl Session {
             Input::Held(result) => self.held(result),
             Input::Renewed(result) => self.renewed(result),
             Input::Lost(fault) => self.lost(fault),
+            Input::Pair(pair) => self.progress.pair(pair),
             Input::Stop(fault) => self.stop(fault),
             Input::Drain { deadline_ms, read_to } => self.drain(deadline_ms, read_to),
         }
@@ -395,6 +453,10 @@ impl Session {
             Phase::Stopped { retry_ms } if now_ms >= retry_ms => self.start_over(),
             Phase::Rewinding { since_ms, then } => self.rewinding(since_ms, then, outstanding),
             Phase::Streaming => self.streaming(),
+            // The record by which the log takes over; a drain has its own pace.
+            Phase::StoringLast if self.drain.is_none() && self.may_store_again() => {
+                self.store(self.last_state(), self.window.frontier());
+            }
             _ => {}
         }
         self.drain_step();
@@ -456,10 +518,16 @@ impl Session {
         )
     }
 
-    /// Whether the process may end.
+    /// Whether the process may end, unless this is a switch.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.phase == Phase::Ended
+    }
+
+    /// Whether it ended for another session to go on: in log mode one that ends polling, after that one again one in log mode.
+    #[must_use]
+    pub fn is_switch(&self) -> bool {
+        self.is_switch
     }
 
     /// What keeps it from streaming, if anything went wrong.
@@ -517,8 +585,22 @@ impl Session {
     }
 
     fn record(&self, state: RecordState, epoch: u64, frontier: Option<Frontier>) -> Record {
-        let server = self.server.as_ref();
+        if let Reads::Poll { has_ticks, .. } = self.config.reads {
+            return self.poll_record(state, epoch, frontier, has_ticks);
+        }
         let inside = frontier.and_then(|frontier| frontier.inside);
+        Record {
+            end_lsn: frontier.map(|frontier| frontier.end_lsn),
+            commit_lsn: inside.map(|position| position.commit_lsn),
+            seq: inside.map(|position| position.seq),
+            log_poll: self.progress.newest_pair().cloned(),
+            ..self.blank_record(state, epoch)
+        }
+    }
+
+    /// A record of everything but the position.
+    fn blank_record(&self, state: RecordState, epoch: u64) -> Record {
+        let server = self.server.as_ref();
         Record {
             v: Record::VERSION,
             state,
@@ -526,14 +608,14 @@ impl Session {
             epoch,
             instance: self.config.instance.clone(),
             guarantee: "at-least-once".into(),
-            mode: "log".into(),
+            mode: Mode::Log.name().into(),
             system_id: server.map(|s| s.system_id.clone()).unwrap_or_default(),
             timeline: server.map_or(0, |s| s.timeline),
             database: server.map(|s| s.database.clone()).unwrap_or_default(),
             slot: Some(self.config.slot.clone()),
-            end_lsn: frontier.map(|frontier| frontier.end_lsn),
-            commit_lsn: inside.map(|position| position.commit_lsn),
-            seq: inside.map(|position| position.seq),
+            end_lsn: None,
+            commit_lsn: None,
+            seq: None,
             snapshot: None,
             poll: None,
             log_poll: None,

@@ -1,11 +1,13 @@
 //! From acknowledgements to the stored checkpoint to what PostgreSQL is told.
 
 use super::{Phase, Session};
-use crate::checkpoint::{AcceptedGap, Record, RecordState};
+use crate::checkpoint::{AcceptedGap, LogPoll, Record, RecordState};
 use crate::lsn::Lsn;
 use crate::session::recover::Cause;
 use crate::session::{Note, Order};
+use crate::snapshot::Snapshot;
 use crate::window::{Delivered, Failure, FailureKind, Frontier};
+use std::collections::VecDeque;
 
 /// What is durable, and when it was made so.
 #[derive(Debug, Default)]
@@ -25,6 +27,14 @@ pub(super) struct Progress {
     /// The highest position ever confirmed.
     pub(super) confirmed: Lsn,
     pub(super) accepted_gaps: Vec<AcceptedGap>,
+    /// What is published and stored, as a snapshot.
+    pub(super) published: Option<Snapshot>,
+    /// What will be once the store under way is answered.
+    publishing: Option<Snapshot>,
+    /// Log mode: the newest pair whose LSN the frontier has passed.
+    pair: Option<LogPoll>,
+    /// Later pairs, ascending.
+    pairs: VecDeque<LogPoll>,
     /// A store was ordered and has not been answered: a checkpoint takes one at a time.
     is_under_way: bool,
     /// The record to store after the one under way, whose outcome then decides nothing any more.
@@ -40,6 +50,8 @@ pub struct Confirmation {
     pub flushed: Lsn,
 }
 
+/// Pairs that wait for the frontier at most: while relay is far behind there is no use in newer ones.
+const PAIRS_MAX: usize = 32;
 /// Wait before a last checkpoint that failed is stored again.
 const STORE_AGAIN_MS: u64 = 200;
 
@@ -62,7 +74,34 @@ impl Progress {
     pub(super) fn stored(&mut self, frontier: Frontier, now_ms: u64) {
         self.stored = frontier;
         self.storing = None;
+        self.published = self.publishing.take();
         self.stored_at_ms = now_ms;
+    }
+}
+
+impl Progress {
+    /// A query saw this much, and WAL ended there after that.
+    pub(super) fn pair(&mut self, pair: LogPoll) {
+        if self.pairs.len() < PAIRS_MAX && self.pairs.back().is_none_or(|last| last.lsn < pair.lsn) {
+            self.pairs.push_back(pair);
+        }
+    }
+
+    /// The pair that a checkpoint had.
+    pub(super) fn restore_pair(&mut self, pair: Option<LogPoll>) {
+        self.pair = pair;
+        self.pairs.clear();
+    }
+
+    /// The frontier is at `end_lsn`: what a pair's snapshot sees is published once its LSN is passed.
+    fn pass_pairs(&mut self, end_lsn: Lsn) {
+        while self.pairs.front().is_some_and(|pair| pair.lsn <= end_lsn) {
+            self.pair = self.pairs.pop_front();
+        }
+    }
+
+    pub(super) fn newest_pair(&self) -> Option<&LogPoll> {
+        self.pair.as_ref()
     }
 }
 
@@ -82,6 +121,7 @@ impl Session {
             self.window.keepalive(self.flow.received_end);
         }
         let frontier = self.window.frontier();
+        self.book.retire(frontier);
         if has_events || (frontier.inside.is_some() && frontier.inside != before.inside) {
             self.progress.has_events = true;
         }
@@ -150,6 +190,10 @@ impl Session {
                         if let Some(frontier) = self.progress.storing {
                             self.progress.stored(frontier, self.now_ms);
                         }
+                        if let Some((consistent, _)) = self.log_takes_over().filter(|_| self.drain.is_none()) {
+                            self.is_switch = true;
+                            self.note(Note::LogTakesOver(consistent));
+                        }
                         self.end();
                     }
                     // Tried again while the grace lasts.
@@ -201,12 +245,14 @@ impl Session {
         debug_assert!(frontier.end_lsn >= self.progress.stored.end_lsn, "a checkpoint never goes back");
         self.progress.storing = Some(frontier);
         self.progress.has_events = false;
+        self.progress.pass_pairs(frontier.end_lsn);
         let record = self.record(state, self.progress.epoch, Some(frontier));
         self.order_store(record);
     }
 
     /// Orders the store, or keeps the record until the store under way is answered: its answer must not be taken for this one's.
     pub(super) fn order_store(&mut self, record: Record) {
+        self.progress.publishing = record.published().cloned();
         if self.progress.is_under_way {
             self.progress.next = Some(Box::new(record));
         } else {

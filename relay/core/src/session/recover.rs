@@ -1,6 +1,6 @@
 //! What a session does when something breaks: reconnect, go back to the frontier, stop, drain.
 
-use super::{AfterRewind, Drain, Fault, Next, Note, Order, Phase, Rewind, Session};
+use super::{AfterRewind, Drain, Fault, Next, Note, Order, Phase, Reads, Rewind, Session};
 use crate::checkpoint::RecordState;
 use crate::error::{Action, Kind};
 use crate::lsn::Lsn;
@@ -38,6 +38,12 @@ impl Session {
                 // The server may have freed the slot: what we still had to send must not arrive behind a successor's events.
                 self.disconnect();
                 self.rewind_because(Cause::Silent);
+            }
+            // The exported snapshot is gone with the connections.
+            Phase::Streaming | Phase::CreatingPublication | Phase::CreatingSlot if self.ends_in_log() => {
+                self.note(Note::Fault(fault.clone(), 0));
+                self.fault = Some(fault);
+                self.rewind(AfterRewind::StartOver);
             }
             Phase::Streaming | Phase::Rereading | Phase::Inspecting(Next::Resume) => self.failed(fault, Next::Resume),
             Phase::Holding(next) => self.failed(fault, next),
@@ -109,7 +115,12 @@ impl Session {
             Cause::Source | Cause::Silent => Rewind::Source,
         };
         self.note(Note::Rewinding(reason));
-        self.rewind(if cause == Cause::Fatal { AfterRewind::RenewAndStream } else { AfterRewind::Stream });
+        self.rewind(match cause {
+            Cause::Fatal => AfterRewind::RenewAndStream,
+            // What a rewind disconnects takes the exported snapshot along.
+            _ if self.ends_in_log() => AfterRewind::StartOver,
+            _ => AfterRewind::Stream,
+        });
         if cause == Cause::Silent {
             self.order(Order::Purge(PurgeScope::QueuedAndInFlight));
         }
@@ -143,6 +154,7 @@ impl Session {
         self.window.advance(|_| {});
         let frontier = self.window.rewind();
         self.flow.resume_from(frontier);
+        self.book.rewind(frontier);
         self.disconnect();
         let starts_anew = matches!(then, AfterRewind::StartOver | AfterRewind::Stop { .. });
         if starts_anew
@@ -159,6 +171,9 @@ impl Session {
                 self.phase = Phase::Renewing;
                 self.order(Order::Renew);
             }
+            AfterRewind::StartOver if self.now_ms < self.resume_at_ms => {
+                self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then: Next::Start };
+            }
             AfterRewind::StartOver => self.start_over(),
             AfterRewind::StandBy => self.stand_by(),
             AfterRewind::Stop { retry_ms } => self.phase = Phase::Stopped { retry_ms },
@@ -170,7 +185,10 @@ impl Session {
             return;
         }
         match result {
-            Ok(()) => self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then: Next::Resume },
+            Ok(()) => {
+                let then = if self.ends_in_log() { Next::Start } else { Next::Resume };
+                self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then };
+            }
             Err(message) => {
                 let wait_ms = self.backoff_ms();
                 let fault = Fault { kind: Kind::SinkUnreachable, message };
@@ -223,7 +241,7 @@ impl Session {
                 if is_late {
                     self.end();
                 } else if self.may_store_again() {
-                    self.store(RecordState::Stopped, self.window.frontier());
+                    self.store(self.last_state(), self.window.frontier());
                 }
             }
             _ if is_late || !self.is_ours() => self.end(),
@@ -240,6 +258,10 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn ends_in_log(&self) -> bool {
+        matches!(self.config.reads, Reads::Poll { ends_in_log: true, .. })
     }
 
     pub(super) fn end(&mut self) {

@@ -1,8 +1,8 @@
 //! The way back after a lost connection: the window is kept, and everything is checked again before a word is read or confirmed.
 
 use super::start::{SETTLE_MS, unread};
-use super::{AfterRewind, Next, Note, Order, Rewind, Server, Session};
-use crate::checkpoint::{ReadError, Reading, Record};
+use super::{AfterRewind, Next, Note, Order, Phase, Rewind, Server, Session};
+use crate::checkpoint::{PollPosition, ReadError, Reading, Record};
 
 /// A stream that went on for so long is healthy: the next failure starts with a short wait again.
 const HEALTHY_MS: u64 = 10_000;
@@ -46,6 +46,10 @@ impl Session {
             self.proof_at_ms = Some(u64::MAX);
             self.order(Order::ReadCheckpoint);
         }
+        if self.log_takes_over().is_some() {
+            self.phase = Phase::StoringLast;
+            self.store(self.last_state(), self.window.frontier());
+        }
     }
 
     pub(super) fn proof_read(&mut self, result: Result<Reading, ReadError>) {
@@ -67,10 +71,14 @@ impl Session {
         let epoch = self.progress.epoch;
         // Two instances may claim one epoch (kafka.md, section 8); then the greatest position wins.
         let stored = self.progress.stored;
+        let polled = self.poll_position(stored).rank();
         let is_ahead = |record: &Record| {
             record.epoch == epoch
                 && record.instance != self.config.instance
-                && record.frontier().is_some_and(|frontier| (frontier.end_lsn, frontier.inside) > (stored.end_lsn, stored.inside))
+                && (record
+                    .frontier()
+                    .is_some_and(|frontier| (frontier.end_lsn, frontier.inside) > (stored.end_lsn, stored.inside))
+                    || record.poll.as_ref().map(PollPosition::rank).is_some_and(|rank| rank > polled))
         };
         reading.highest_epoch > epoch || reading.newest.as_ref().is_some_and(is_ahead)
     }

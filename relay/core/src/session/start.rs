@@ -1,8 +1,8 @@
 //! The start protocol (kafka.md, section 8): from nothing to a held slot, checked against the checkpoint, with an epoch of our own.
 
 use super::check::since;
-use super::{AfterRewind, Busy, Fault, Input, Next, Note, Order, Phase, Server, Session};
-use crate::checkpoint::{ReadError, Reading, RecordState};
+use super::{AfterRewind, Busy, Exported, Fault, Input, Next, Note, Order, Phase, Reads, Server, Session};
+use crate::checkpoint::{Mode, ReadError, Reading, RecordState};
 use crate::error::{Action, Kind};
 use crate::lsn::Lsn;
 use crate::window::Failure;
@@ -79,7 +79,26 @@ impl Session {
         if let Err(fault) = self.check_identity() {
             return self.failed(fault, Next::Start);
         }
-        if is_first { self.choose_slot(false) } else { self.inspect(Next::Checks) }
+        let stored = self.reading.newest.as_ref().filter(|record| record.end_lsn.is_some() || record.mode == Mode::Poll.name());
+        let is_polled = stored.map(|record| record.mode == Mode::Poll.name());
+        match (self.config.reads, is_polled) {
+            (Reads::Log, Some(true)) => {
+                self.note(Note::ToLog);
+                self.switch();
+            }
+            // Another instance has brought the log on its way.
+            (Reads::Poll { ends_in_log: true, .. }, Some(false) | None) => self.switch(),
+            (Reads::Log, _) if is_first => self.choose_slot(false),
+            (Reads::Poll { .. }, _) if is_first => self.hold(Lsn::ZERO, Next::Start),
+            _ => self.inspect(Next::Checks),
+        }
+    }
+
+    /// Ends, so that a session that reads otherwise goes on.
+    fn switch(&mut self) {
+        self.disconnect();
+        self.is_switch = true;
+        self.end();
     }
 
     /// Before the slot is held: is there one, and may we create it?
@@ -161,12 +180,17 @@ impl Session {
         }
     }
 
-    pub(super) fn slot_ready(&mut self, result: Result<(), Fault>) {
+    pub(super) fn slot_ready(&mut self, result: Result<Option<Exported>, Fault>) {
         if self.phase != Phase::CreatingSlot {
             return;
         }
         match result {
-            Ok(()) => self.hold(Lsn::ZERO, Next::Start),
+            Ok(Some(Exported { tick, consistent })) => {
+                self.book.end_with(tick);
+                self.consistent = Some(consistent);
+                self.stream(None);
+            }
+            Ok(None) => self.hold(Lsn::ZERO, Next::Start),
             Err(fault) => self.failed(fault, Next::Start),
         }
     }
@@ -225,7 +249,11 @@ impl Session {
     /// The slot is held and the store read: check one against the other, then claim an epoch before any event is sent.
     fn claim(&mut self) {
         // Again: the slot may have been held on another server than the one inspected first.
-        let frontier = match self.check_identity().and_then(|()| self.check_start()) {
+        let checked = self.check_identity().and_then(|()| match self.config.reads {
+            Reads::Log => self.check_start(),
+            Reads::Poll { ends_in_log, .. } => self.check_poll_start(ends_in_log),
+        });
+        let frontier = match checked {
             Ok(frontier) => frontier,
             Err(fault) => return self.failed(fault, Next::Start),
         };
@@ -245,11 +273,14 @@ impl Session {
                 self.is_bootstrap = false;
                 // Good for one use: a second gap in the life of this process must be looked at again.
                 self.config.accept_gap = None;
-                self.stream(None);
                 let frontier = self.window.frontier();
                 self.progress.stored(frontier, self.now_ms);
                 let stale = std::mem::take(&mut self.reading.keys);
                 self.order(Order::Retire(stale));
+                if matches!(self.config.reads, Reads::Poll { ends_in_log: true, .. }) {
+                    return self.create_publication();
+                }
+                self.stream(None);
                 self.note(Note::Streaming { frontier, epoch: self.progress.epoch });
             }
             Err(failure) => self.failed(Fault { kind: Kind::CheckpointUnreachable, message: failure.message }, Next::Start),

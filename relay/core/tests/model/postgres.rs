@@ -122,7 +122,13 @@ impl Postgres {
             database: "shop".into(),
             wal_end: self.wal_end,
             is_standby: false,
-            slot: self.slot.as_ref().map(|slot| Slot { unfit: None, is_lost: false, confirmed_flush: slot.confirmed }),
+            snapshot: None,
+            slot: self.slot.as_ref().map(|slot| Slot {
+                unfit: None,
+                is_lost: false,
+                confirmed_flush: slot.confirmed,
+                is_active: false,
+            }),
             publication: self.has_publication.then(|| format!("v{option}")),
         }
     }

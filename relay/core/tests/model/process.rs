@@ -82,6 +82,7 @@ impl Process {
         let config = Config {
             name: "orders".into(),
             instance: format!("{id:08x}"),
+            reads: relay_core::session::Reads::Log,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
             may_create: true,

@@ -31,6 +31,7 @@ impl Desk {
         let config = Config {
             name: "orders".into(),
             instance: "0000000a".into(),
+            reads: relay_core::session::Reads::Log,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
             may_create: true,
@@ -51,7 +52,8 @@ impl Desk {
             database: "shop".into(),
             wal_end: Lsn(1_000),
             is_standby: false,
-            slot: Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(100) }),
+            snapshot: None,
+            slot: Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(100), is_active: false }),
             publication: Some("p".into()),
         };
         Self { session: Session::new(config, window), acks, server, now_ms: 0, stored: Vec::new() }
@@ -93,7 +95,7 @@ impl Desk {
                 Input::Stored(Ok(()))
             }
             Order::CreatePublication => Input::PublicationReady(Ok(())),
-            Order::CreateSlot => Input::SlotReady(Ok(())),
+            Order::CreateSlot => Input::SlotReady(Ok(None)),
             Order::Hold(_) => Input::Held(Ok(())),
             Order::Renew => Input::Renewed(Ok(())),
             Order::Retire(_) | Order::Disconnect | Order::Purge(_) | Order::Note(_) => return,
@@ -148,7 +150,7 @@ fn an_accepted_gap_survives_a_claim_that_fails() {
     let mut desk = Desk::streaming();
     let record = desk.stored.pop().expect("the claim");
     let mut desk = Desk { stored: vec![record], ..Desk::new(Some(Lsn(500))) };
-    desk.server.slot = Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(500) });
+    desk.server.slot = Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(500), is_active: false });
     desk.until(|order| matches!(order, Order::Store(_)));
     desk.session.input(Input::Stored(Err(failed(FailureKind::Transient))));
     let Order::Store(record) = desk.until(|order| matches!(order, Order::Store(_))) else { unreachable!() };
@@ -156,7 +158,7 @@ fn an_accepted_gap_survives_a_claim_that_fails() {
     desk.session.input(Input::Stored(Ok(())));
     assert!(desk.session.is_streaming());
     // Used once it is durable, and only once.
-    desk.server.slot = Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(600) });
+    desk.server.slot = Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(600), is_active: false });
     desk.session.input(Input::Lost(fault(Kind::SourceLost)));
     desk.until(|order| matches!(order, Order::Note(Note::Fault(Fault { kind: Kind::Gap, .. }, _))));
 }

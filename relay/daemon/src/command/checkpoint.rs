@@ -211,6 +211,7 @@ mod tests {
             database: "shop".into(),
             wal_end: Lsn(90),
             is_standby: false,
+            snapshot: None,
             slot,
             publication: publication.map(str::to_owned),
         }
@@ -227,8 +228,9 @@ mod tests {
     fn a_slot_must_be_one_that_relay_can_read() {
         let mut settings = Settings::default();
         settings.source.log.slot = "relay_a".into();
-        let slot =
-            |unfit: Option<&str>, is_lost| Some(Slot { unfit: unfit.map(str::to_owned), is_lost, confirmed_flush: Lsn(7) });
+        let slot = |unfit: Option<&str>, is_lost| {
+            Some(Slot { unfit: unfit.map(str::to_owned), is_lost, confirmed_flush: Lsn(7), is_active: false })
+        };
         let refused = |server: &Server| usable_slot(server, &settings).unwrap_err().text();
         assert!(refused(&server(None, Some("x"))).contains("R0221"));
         assert!(refused(&server(slot(None, true), Some("x"))).contains("R0222"));

@@ -134,7 +134,7 @@ impl Jobs {
             });
             is_done.store(true, Ordering::Relaxed);
             creating.store(0, Ordering::Relaxed);
-            Done::input(Input::SlotReady(result.map_err(|error| error.fault())))
+            Done::input(Input::SlotReady(result.map(|()| None).map_err(|error| error.fault())))
         });
     }
 

@@ -12,6 +12,27 @@ impl Stream {
                 warn!(event = "checkpoint.adopted", lsn = %lsn, "no checkpoint was found: starting where the slot stands");
             }
             Note::Bootstrapping => info!(event = "source.bootstrapping", "first start: creating publication and slot"),
+            Note::PublishesAll => {
+                warn!(event = "poll.everything", "no checkpoint was found: every row that the outbox tables hold is published")
+            }
+            Note::FromLog(pair) => warn!(
+                event = "poll.from_log",
+                snapshot = %pair.snapshot,
+                lsn = %pair.lsn,
+                hint = "the slot stays and holds WAL back until somebody drops it: `relay slot drop`",
+                "the checkpoint is of log mode: polling starts at the snapshot it has; what was published since then comes twice"
+            ),
+            Note::ToLog => info!(
+                event = "log.from_poll",
+                "the checkpoint is of poll mode: a last tick up to the snapshot of a new slot, then the log; nothing comes twice"
+            ),
+            Note::LogTakesOver(lsn) => info!(event = "log.takes_over", lsn = %lsn, "polling is done, the log goes on"),
+            Note::SlotLeft(slot) => warn!(
+                event = "slot.left_over",
+                slot,
+                hint = "drop it with `relay slot drop`",
+                "a switch to the log had begun and left a slot, which holds WAL back"
+            ),
             Note::Standby(message) => info!(event = "slot.standby", "another instance streams, waiting to take over: {message}"),
             Note::Streaming { frontier, epoch } => {
                 info!(event = "source.streaming", lsn = %frontier.end_lsn, epoch, "streaming");

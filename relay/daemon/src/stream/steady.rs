@@ -93,6 +93,7 @@ fn streaming(acks: &Arc<Acks>) -> Session {
     let config = session::Config {
         name: "steady".into(),
         instance: "00000001".into(),
+        reads: session::Reads::Log,
         slot: "relay_steady".into(),
         publication: "relay_steady".into(),
         may_create: false,
@@ -113,7 +114,8 @@ fn streaming(acks: &Arc<Acks>) -> Session {
         database: "shop".into(),
         wal_end: Lsn(1_000),
         is_standby: false,
-        slot: Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(100) }),
+        snapshot: None,
+        slot: Some(Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(100), is_active: false }),
         publication: Some(String::new()),
     };
     for _ in 0..20 {

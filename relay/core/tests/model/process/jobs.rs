@@ -96,7 +96,7 @@ impl Process {
             Job::Publication => Input::PublicationReady(Err(down())),
             Job::Slot if is_up => {
                 world.create_slot();
-                Input::SlotReady(Ok(()))
+                Input::SlotReady(Ok(None))
             }
             Job::Slot => Input::SlotReady(Err(down())),
             Job::Hold(start) => Input::Held(self.hold(start, is_up, world)),

@@ -171,7 +171,8 @@ pub(super) mod tests {
             database: "shop".into(),
             wal_end: Lsn(0x100),
             is_standby: false,
-            slot: confirmed.map(|lsn| Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(lsn) }),
+            snapshot: None,
+            slot: confirmed.map(|lsn| Slot { unfit: None, is_lost: false, confirmed_flush: Lsn(lsn), is_active: false }),
             publication: Some(String::new()),
         }
     }
