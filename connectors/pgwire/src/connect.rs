@@ -28,6 +28,8 @@ pub struct Connection {
     pub(crate) max_message: usize,
     /// Nothing more can be asked: a time-out or an error left an answer half read.
     pub(crate) broken: bool,
+    /// A notification came and nobody has asked for it yet.
+    pub(crate) notified: bool,
     address: String,
     certificate_not_after: Option<i64>,
 }
@@ -328,6 +330,7 @@ fn start(
         query_timeout: Some(config.connect_timeout),
         max_message: config.max_message,
         broken: false,
+        notified: false,
         address: address.to_owned(),
         certificate_not_after,
     })

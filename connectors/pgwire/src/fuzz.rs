@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::frame::{Body, Frame};
 use crate::message::{HEADER, Message, STARTUP_MESSAGE_MAX, announced};
 use crate::query::fuzz_answer;
+use crate::rows::cells;
 use crate::startup::{Opening, Step};
 
 /// Reads `bytes` as a replication stream, as a start-up dialogue and as the answer to a query. Panics only on a defect.
@@ -13,6 +14,17 @@ pub fn fuzz_body(bytes: &[u8]) {
     stream(bytes, if mode & 1 == 0 { 64 } else { 1 << 16 });
     opening(bytes, mode);
     fuzz_answer(Messages(bytes));
+    row(bytes);
+}
+
+/// Every value of a row lies within its bytes.
+fn row(bytes: &[u8]) {
+    let mut found = Vec::new();
+    if cells(bytes, &mut found).is_ok() {
+        assert!(found.len() * 4 <= bytes.len());
+        let row = relay_core::Row::new(bytes, &found);
+        assert!((0..row.len()).all(|at| row.get(at).is_some()));
+    }
 }
 
 /// Every frame lies within the bytes, and what is needed for the next is never less than what is there.

@@ -212,6 +212,7 @@ impl Connection {
             match message.tag {
                 b'N' => self.session.notice(message),
                 b'S' => self.session.parameter(message)?,
+                b'A' => self.notified = true,
                 b'Z' => break,
                 b'W' => {
                     answer.outcome.copy_both = true;
@@ -232,7 +233,7 @@ impl Connection {
 }
 
 /// A Query message.
-fn query_message(sql: &str) -> Result<Vec<u8>, Error> {
+pub(crate) fn query_message(sql: &str) -> Result<Vec<u8>, Error> {
     if sql.contains('\0') {
         return Err(Error::Unsendable("a statement holds a NUL byte"));
     }
@@ -288,8 +289,8 @@ impl Answer {
                 }
                 self.error = Some(error);
             }
-            // EmptyQueryResponse, NotificationResponse.
-            b'I' | b'A' => {}
+            // EmptyQueryResponse.
+            b'I' => {}
             tag => return Err(Error::UnexpectedMessage { tag, during: "running a query" }),
         }
         Ok(())
@@ -297,7 +298,7 @@ impl Answer {
 }
 
 /// RowDescription: name, table, attribute, type, type length, type modifier and format of each column.
-fn columns(mut fields: Fields<'_>) -> Result<Arc<[Column]>, Truncated> {
+pub(crate) fn columns(mut fields: Fields<'_>) -> Result<Arc<[Column]>, Truncated> {
     let count = fields.u16()?;
     let mut columns = Vec::new();
     for _ in 0..count {

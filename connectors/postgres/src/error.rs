@@ -26,6 +26,9 @@ pub enum Error {
     /// The server is not fit to be a source.
     #[error("{0}")]
     Unfit(String),
+    /// A polled table lacks a column that polling needs.
+    #[error("{0}")]
+    Column(String),
     /// An answer of the server that relay cannot read.
     #[error("the server's answer to {query} cannot be read")]
     Answer {
@@ -61,6 +64,7 @@ impl Error {
                 Kind::SourceProtocol
             }
             Error::Unfit(_) => Kind::SourceUnfit,
+            Error::Column(_) => Kind::ColumnMissing,
             Error::PublicationRight { .. } => Kind::SourcePermission,
             Error::Password(_) => Kind::SourceAuth,
             Error::Publication(_) => Kind::PublicationMissing,

@@ -29,6 +29,54 @@ impl Source {
         Ok((server, holder))
     }
 
+    /// What the start checks of polling compare. Only a history of timelines needs the REPLICATION right; without it, it stays empty.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses us, or is too old.
+    pub fn inspect_polling(&self) -> Result<Server, Error> {
+        const WHAT: &str = "who the server is";
+        let mut connection = self.connect()?;
+        self.check_version(&connection)?;
+        let query = format!(
+            "SELECT (pg_control_system()).system_identifier, pg_is_in_recovery(), current_database(), pg_current_snapshot(), \
+             CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
+             CASE WHEN pg_is_in_recovery() THEN (pg_control_checkpoint()).timeline_id \
+               ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END, \
+             s.active, s.confirmed_flush_lsn FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = {}",
+            quote_literal(&self.config().slot)
+        );
+        let rows = connection.query(&query)?;
+        let row = rows.first().ok_or(Error::Answer { query: WHAT })?;
+        let read = || {
+            let timeline: u32 = row.get(5)?.parse().ok()?;
+            let slot = row.get(6).map(|active| Slot {
+                unfit: None,
+                is_lost: false,
+                confirmed_flush: row.get(7).and_then(|lsn| lsn.parse().ok()).unwrap_or_default(),
+                is_active: active == "t",
+            });
+            Some(Server {
+                system_id: row.get(0)?.to_owned(),
+                timeline,
+                switch_points: Vec::new(),
+                database: row.get(2)?.to_owned(),
+                wal_end: row.get(4)?.parse().ok()?,
+                is_standby: row.get(1) == Some("t"),
+                snapshot: row.get(3)?.parse().ok(),
+                slot,
+                publication: None,
+            })
+        };
+        let mut server = read().ok_or(Error::Answer { query: WHAT })?;
+        if server.timeline > 1
+            && let Ok(mut replication) = self.connect_replication()
+            && let Ok(points) = timeline_history(&mut replication, server.timeline)
+        {
+            server.switch_points = points;
+        }
+        Ok(server)
+    }
+
     /// Where the server's WAL ends now.
     ///
     /// # Errors

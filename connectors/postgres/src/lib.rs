@@ -4,6 +4,7 @@ mod assemble;
 pub mod doctor;
 mod error;
 mod inspect;
+pub mod poll;
 mod publication;
 mod source;
 

@@ -117,6 +117,13 @@ impl Source {
         self.connect_with(|_| {})
     }
 
+    /// An ordinary connection, adjusted.
+    pub(crate) fn connect_as(&self, adjust: impl FnOnce(&mut relay_pgwire::Config)) -> Result<Connection, Error> {
+        let mut wire = self.config.wire.clone();
+        adjust(&mut wire);
+        self.open(wire)
+    }
+
     fn connect_with(&self, adjust: impl FnOnce(&mut relay_pgwire::Config)) -> Result<Connection, Error> {
         let mut wire = self.config.wire.clone();
         wire.set_replication(true);
@@ -166,19 +173,24 @@ impl Source {
         let mut connection = self.connect_replication()?;
         pid(connection.backend_pid());
         connection.set_query_timeout(None);
-        let slot = quote_identifier(&self.config.slot);
-        let server = server_version(&connection).unwrap_or(14);
-        let sql = if server >= 15 {
-            let failover = if self.config.failover && server >= 17 { ", FAILOVER true" } else { "" };
-            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'nothing'{failover})")
-        } else {
-            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput NOEXPORT_SNAPSHOT")
-        };
-        match connection.query(&sql) {
+        match connection.query(&self.create_slot_command(&connection, false)) {
             Ok(_) => Ok(()),
             // Two first starts at once: go on as if it had been there.
             Err(error) if error.sqlstate() == Some("42710") => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn create_slot_command(&self, connection: &Connection, exports: bool) -> String {
+        let slot = quote_identifier(&self.config.slot);
+        let server = server_version(connection).unwrap_or(14);
+        if server >= 15 {
+            let failover = if self.config.failover && server >= 17 { ", FAILOVER true" } else { "" };
+            let snapshot = if exports { "export" } else { "nothing" };
+            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT '{snapshot}'{failover})")
+        } else {
+            let snapshot = if exports { "EXPORT_SNAPSHOT" } else { "NOEXPORT_SNAPSHOT" };
+            format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput {snapshot}")
         }
     }
 

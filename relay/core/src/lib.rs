@@ -22,7 +22,7 @@ pub use change::{Change, Transaction};
 pub use error::{Directive, Kind};
 pub use event::Event;
 pub use lsn::{Lsn, Oid, Xid};
-pub use position::Position;
+pub use position::{Position, RelayPos};
 pub use schema::{Column, Relation, ReplicaIdentity};
 pub use sink::{Enqueue, Poison, PoisonReason, Sink};
 pub use snapshot::Snapshot;

@@ -4,7 +4,7 @@ use crate::binary;
 use crate::field::oid;
 use crate::json;
 use relay_core::change::OldRow;
-use relay_core::{Change, Event, Kind, Poison, Position, Relation, ReplicaIdentity, Row, Value, Xid};
+use relay_core::{Change, Event, Kind, Poison, Relation, RelayPos, ReplicaIdentity, Row, Value, Xid};
 
 /// What is known about the event beyond its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub struct Entry<'a> {
     /// Slot name.
     pub slot: &'a str,
     /// The event's position.
-    pub position: Position,
+    pub position: RelayPos<'a>,
     /// Top-level transaction id.
     pub xid: Xid,
     /// What was wrong.
@@ -39,7 +39,7 @@ pub enum Fault<'a> {
     /// It is poison itself.
     Poison(&'a Poison),
     /// An event of its key was parked before it, at that position.
-    Held(Position),
+    Held(RelayPos<'a>),
 }
 
 /// What the change was, as far as it was kept.
@@ -65,7 +65,7 @@ pub fn encode(entry: &Entry<'_>, origin: Origin<'_>, failed: &Event, out: &mut E
     out.end_topic();
     out.out().extend_from_slice(entry.pipeline.as_bytes());
     out.out().push(b'/');
-    entry.position.write_relay_pos(out.out());
+    entry.position.write(out.out());
     out.end_key();
     match failed.value() {
         Some(value) => out.out().extend_from_slice(value),
@@ -76,13 +76,13 @@ pub fn encode(entry: &Entry<'_>, origin: Origin<'_>, failed: &Event, out: &mut E
 }
 
 /// The record that marks an entry as resolved: the same key, no value.
-pub fn encode_tombstone(topic: &str, pipeline: &str, position: Position, out: &mut Event) {
+pub fn encode_tombstone(topic: &str, pipeline: &str, position: RelayPos<'_>, out: &mut Event) {
     out.clear();
     out.out().extend_from_slice(topic.as_bytes());
     out.end_topic();
     out.out().extend_from_slice(pipeline.as_bytes());
     out.out().push(b'/');
-    position.write_relay_pos(out.out());
+    position.write(out.out());
     out.end_key();
 }
 
@@ -266,7 +266,7 @@ fn write_base64_object(bytes: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relay_core::{Cell, Column, Lsn, Oid, PoisonReason};
+    use relay_core::{Cell, Column, Lsn, Oid, PoisonReason, Position};
 
     fn relation() -> Relation {
         let column = |name: &str, oid, is_key| Column { name: name.into(), type_oid: Oid(oid), type_modifier: -1, is_key };
@@ -284,7 +284,7 @@ mod tests {
             topic: "orders.dlq",
             pipeline: "orders",
             slot: "relay_orders",
-            position: Position { commit_lsn: Lsn(0x16_B374_D848), seq: 3 },
+            position: Position { commit_lsn: Lsn(0x16_B374_D848), seq: 3 }.into(),
             xid: Xid(777),
             fault,
             attempts: 2,
@@ -362,7 +362,7 @@ mod tests {
         built.end_value();
         let mut out = Event::default();
         let drained = Origin::Drained { relation: Some(&relation), operation: "insert" };
-        let held = Fault::Held(Position { commit_lsn: Lsn(0x10), seq: 0 });
+        let held = Fault::Held(Position { commit_lsn: Lsn(0x10), seq: 0 }.into());
         encode(&Entry { has_connect_headers: true, ..entry(held) }, drained, &built, &mut out);
         assert_eq!(out.value(), Some(&b"\xff\x00"[..]));
         let found = headers(&out);
@@ -374,7 +374,7 @@ mod tests {
         let poison = Poison::new(PoisonReason::TooLarge, "words");
         encode(&entry(Fault::Poison(&poison)), drained, &Event::default(), &mut out);
         assert_eq!(text(out.value()), r#"{"schema":"public","table":"outbox","op":"insert","old":null,"new":null}"#);
-        encode_tombstone("orders.dlq", "orders", Position::default(), &mut out);
+        encode_tombstone("orders.dlq", "orders", Position::default().into(), &mut out);
         assert_eq!((text(out.key()), out.value(), out.headers().len()), ("orders/0.0", None, 0));
     }
 

@@ -9,7 +9,7 @@ use crate::route::{OnUpdate, Route, TopicRule, ValueEncoding};
 use crate::settings::RecordTimestamp;
 use crate::timestamp::{self, NoTime};
 use regex_lite::CaptureLocations;
-use relay_core::{Cell, Change, Event, Poison, PoisonReason, Position, Row, Transaction};
+use relay_core::{Cell, Change, Event, Poison, PoisonReason, RelayPos, Row, Transaction};
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Plan {
     pub fn encode(
         &self,
         transaction: &Transaction,
-        position: Position,
+        position: RelayPos<'_>,
         new: &Row<'_>,
         now_ms: i64,
         event: &mut Event,
@@ -115,7 +115,7 @@ impl Plan {
     pub fn encode_change(
         &self,
         transaction: &Transaction,
-        position: Position,
+        position: RelayPos<'_>,
         change: &Change<'_>,
         now_ms: i64,
         event: &mut Event,
@@ -136,7 +136,7 @@ impl Plan {
     pub(crate) fn fill(
         &self,
         transaction: &Transaction,
-        position: Position,
+        position: RelayPos<'_>,
         row: &Row<'_>,
         now_ms: i64,
         event: &mut Event,
@@ -161,7 +161,7 @@ impl Plan {
             step.write(row, event, &mut scratch.headers)?;
         }
         if self.route.position_header {
-            position.write_relay_pos(event.out());
+            position.write(event.out());
             event.end_header("relay-pos");
         }
         if self.route.source_header {
@@ -179,7 +179,7 @@ impl Plan {
     }
 
     /// The topic stays in the event even when it is not allowed, so that a dlq record can name it.
-    fn write_topic(&self, row: &Row<'_>, position: Position, event: &mut Event, scratch: &mut Scratch) -> Result<(), Poison> {
+    fn write_topic(&self, row: &Row<'_>, position: RelayPos<'_>, event: &mut Event, scratch: &mut Scratch) -> Result<(), Poison> {
         let is_from_row = match &self.topic {
             TopicStep::Text { text, is_from_row } => {
                 if !text.write(row, position, event, Empty::IsNone)? {
@@ -277,7 +277,7 @@ enum Empty {
 impl Text {
     /// Appends the first alternative that is complete; false when there is none.
     #[inline]
-    fn write(&self, row: &Row<'_>, position: Position, event: &mut Event, empty: Empty) -> Result<bool, Poison> {
+    fn write(&self, row: &Row<'_>, position: RelayPos<'_>, event: &mut Event, empty: Empty) -> Result<bool, Poison> {
         let last = self.alternatives.len().wrapping_sub(1);
         for (index, parts) in self.alternatives.iter().enumerate() {
             let is_none_when_empty = empty == Empty::IsNone || index != last;
@@ -294,7 +294,7 @@ impl Text {
 fn write_parts(
     parts: &[TextPart],
     row: &Row<'_>,
-    position: Position,
+    position: RelayPos<'_>,
     event: &mut Event,
     is_none_when_empty: bool,
 ) -> Result<bool, Poison> {
@@ -308,7 +308,7 @@ fn write_parts(
                     return Ok(false);
                 }
             }
-            TextPart::RelayPos => position.write_relay_pos(event.out()),
+            TextPart::RelayPos => position.write(event.out()),
             TextPart::Null => return Ok(false),
         }
     }

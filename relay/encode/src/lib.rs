@@ -30,7 +30,7 @@
 //! let row = Row::new(b"7ordero1Placed{}", &cells);
 //! let mut event = Event::default();
 //! let position = Position { commit_lsn: Lsn(0x16_B374_D848), seq: 3 };
-//! assert_eq!(plan.encode(&Transaction::default(), position, &row, 0, &mut event), Ok(Outcome::Event));
+//! assert_eq!(plan.encode(&Transaction::default(), position.into(), &row, 0, &mut event), Ok(Outcome::Event));
 //! assert_eq!((event.topic(), event.key(), event.value()), ("outbox.event.order", Some(&b"o1"[..]), Some(&b"{}"[..])));
 //! ```
 

@@ -5,7 +5,7 @@ use crate::error::PlanError;
 use crate::json;
 use crate::plan::Plan;
 use crate::route::{OnNonTransactional, Routes};
-use relay_core::{Cell, Event, Poison, PoisonReason, Position, Row, Transaction};
+use relay_core::{Cell, Event, Poison, PoisonReason, RelayPos, Row, Transaction};
 
 /// The plans of message prefixes, compiled when a prefix is first seen.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Plan {
     pub fn encode_message(
         &self,
         transaction: &Transaction,
-        position: Position,
+        position: RelayPos<'_>,
         content: &[u8],
         is_transactional: bool,
         now_ms: i64,

@@ -118,7 +118,7 @@ fn run(case: &Case) -> String {
     let outcome = if let Some((prefix, content)) = &case.message {
         let mut plans = MessagePlans::new(routes);
         let plan = plans.plan(prefix).expect("compiles").expect("routed");
-        plan.encode_message(&transaction, position, content.as_bytes(), true, 0, &mut event)
+        plan.encode_message(&transaction, position.into(), content.as_bytes(), true, 0, &mut event)
     } else {
         let (schema, name) = case.table.split_once('.').expect("schema.table");
         let column = |(name, oid, _): &(String, u32, Option<String>)| Column {
@@ -148,7 +148,7 @@ fn run(case: &Case) -> String {
         }
         let route = routes.table(&relation).unwrap_or_else(|| panic!("{}: no route", case.name));
         let plan = Plan::compile(route, &relation).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        plan.encode(&transaction, position, &Row::new(&bytes, &cells), 0, &mut event)
+        plan.encode(&transaction, position.into(), &Row::new(&bytes, &cells), 0, &mut event)
     };
     match outcome {
         Ok(Outcome::Event) => print(&event),

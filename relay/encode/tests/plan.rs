@@ -194,7 +194,7 @@ fn only_inserts_are_events() {
     let truncate = Change::Truncate { relation: &relation, is_cascade: false, restarts_identity: false };
     let outcome = |toml: &str, change: &Change<'_>| {
         let plan = Plan::compile(&route(toml), &relation).expect("compiles");
-        plan.encode_change(&Transaction::default(), Position::default(), change, 0, &mut Event::default())
+        plan.encode_change(&Transaction::default(), Position::default().into(), change, 0, &mut Event::default())
     };
     assert_eq!(outcome("", &update), Ok(Outcome::Filtered(FilterReason::MarkerUpdate)));
     assert_eq!(outcome("on_update = \"stop\"", &update), Ok(Outcome::Stop));
@@ -210,7 +210,7 @@ fn messages_outside_a_transaction_are_ignored_or_refused() {
         let mut plans = MessagePlans::new(Routes::new([route]));
         assert!(plans.plan("other").expect("no error").is_none());
         let plan = plans.plan("m").expect("compiles").expect("routed");
-        plan.encode_message(&Transaction::default(), Position::default(), b"{}", false, 0, &mut Event::default())
+        plan.encode_message(&Transaction::default(), Position::default().into(), b"{}", false, 0, &mut Event::default())
     };
     assert_eq!(outcome("wal-message"), Ok(Outcome::Filtered(FilterReason::Operation)));
     assert_eq!(outcome("wal-message-debezium").expect_err("refused").reason, PoisonReason::Route);
@@ -231,7 +231,7 @@ fn a_poison_row_leaves_what_was_built_and_no_value() {
     ];
     for ((bytes, cells), reason, topic, headers) in cases {
         let mut event = Event::default();
-        let outcome = plan.encode(&Transaction::default(), Position::default(), &Row::new(&bytes, &cells), 0, &mut event);
+        let outcome = plan.encode(&Transaction::default(), Position::default().into(), &Row::new(&bytes, &cells), 0, &mut event);
         assert_eq!(outcome.expect_err("poison").reason, reason);
         assert_eq!((event.topic(), event.key(), event.value()), (topic, Some(&b"k"[..]), None));
         assert_eq!(event.headers().len(), headers);
@@ -241,7 +241,7 @@ fn a_poison_row_leaves_what_was_built_and_no_value() {
     let (bytes, cells) = row(b"a", b"{}", b"2026-01-05 00:00:00+00");
     let mut event = Event::default();
     assert_eq!(
-        plan.encode(&Transaction::default(), Position::default(), &Row::new(&bytes, &cells), 0, &mut event),
+        plan.encode(&Transaction::default(), Position::default().into(), &Row::new(&bytes, &cells), 0, &mut event),
         Ok(Outcome::Event)
     );
 }
@@ -250,7 +250,7 @@ fn a_poison_row_leaves_what_was_built_and_no_value() {
 fn an_unchanged_or_short_row_is_poison_and_now_is_the_callers() {
     let plan = compile("", &RELAY).expect("compiles");
     let encode = |cells: &[Cell]| {
-        plan.encode(&Transaction::default(), Position::default(), &Row::new(b"abc", cells), 0, &mut Event::default())
+        plan.encode(&Transaction::default(), Position::default().into(), &Row::new(b"abc", cells), 0, &mut Event::default())
     };
     assert_eq!(encode(&[Cell::Text { start: 0, len: 1 }; 3]).expect_err("short").reason, PoisonReason::Encode);
     assert_eq!(encode(&[Cell::Unchanged; 11]).expect_err("unchanged").reason, PoisonReason::Encode);
@@ -261,7 +261,7 @@ fn an_unchanged_or_short_row_is_poison_and_now_is_the_callers() {
     let plan = Plan::compile(&now, &relation(&RELAY)).expect("compiles");
     let (bytes, cells) = cells(&[Some(b"i"), Some(b"a"), None, None, None, None, None, None, None]);
     let mut event = Event::default();
-    let outcome = plan.encode(&Transaction::default(), Position::default(), &Row::new(&bytes, &cells), 42, &mut event);
+    let outcome = plan.encode(&Transaction::default(), Position::default().into(), &Row::new(&bytes, &cells), 42, &mut event);
     assert_eq!((outcome, event.timestamp_ms), (Ok(Outcome::Event), 42));
 }
 
@@ -285,7 +285,7 @@ fn buffers_keep_their_size_from_the_second_row_on() {
         let row = Row::new(&bytes, &cells);
         let mut event = Event::default();
         let encode = |event: &mut Event| {
-            assert_eq!(plan.encode(&Transaction::default(), Position::default(), &row, 0, event), Ok(Outcome::Event));
+            assert_eq!(plan.encode(&Transaction::default(), Position::default().into(), &row, 0, event), Ok(Outcome::Event));
             (event.out().capacity(), event.out().as_ptr())
         };
         let first = encode(&mut event);
@@ -360,7 +360,7 @@ proptest! {
         let borrowed: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
         let (bytes, cells) = cells(&borrowed);
         let mut event = Event::default();
-        let outcome = plan.encode(&Transaction::default(), Position::default(), &Row::new(&bytes, &cells), 0, &mut event);
+        let outcome = plan.encode(&Transaction::default(), Position::default().into(), &Row::new(&bytes, &cells), 0, &mut event);
         if outcome == Ok(Outcome::Event) {
             prop_assert!(!event.topic().is_empty() && event.headers().next().is_some_and(|(name, _)| name == b"id"));
             prop_assert!(event.headers().all(|(name, _)| std::str::from_utf8(name).is_ok()));
@@ -376,7 +376,7 @@ proptest! {
     ]) {
         let plan = Plan::compile_message(&route("message = \"m\""), "m").expect("compiles");
         let mut event = Event::default();
-        let _ = plan.encode_message(&Transaction::default(), Position::default(), &content, true, 0, &mut event);
+        let _ = plan.encode_message(&Transaction::default(), Position::default().into(), &content, true, 0, &mut event);
         prop_assert_eq!(event.open_piece(), b"");
     }
 }

@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input, Session};
 use relay_core::sink::Waiting;
-use relay_core::{Change, Enqueue, Event, Kind, Poison, PoisonReason, Position, Sink, Ticket, Transaction};
+use relay_core::{Change, Enqueue, Event, Kind, Poison, PoisonReason, Position, RelayPos, Sink, Ticket, Transaction};
 use relay_encode::dlq::{self, Origin};
 use relay_encode::{Outcome, Plan};
 use relay_pgwire::{Body, CopyBoth, ServerError};
@@ -15,7 +15,7 @@ use relay_postgres::{Assembler, Step, TableId};
 use std::time::{Duration, Instant};
 
 /// What became of a frame.
-enum Flow {
+pub(super) enum Flow {
     /// Dealt with: move past it.
     Done,
     /// It stays, for now.
@@ -24,8 +24,8 @@ enum Flow {
     Left,
     /// The stream must not go on.
     Stop(Fault),
-    /// Poison, with `on_poison = "stop"`: it stays until somebody helps. The text is its key.
-    Poisoned(Position, Poison, String),
+    /// Poison, with `on_poison = "stop"`: it stays until somebody helps. The texts are how people know it, and its key.
+    Poisoned(Position, Poison, String, String),
     /// The connection is over.
     Lost(Fault),
     /// A table without route: its partition root must be known first.
@@ -44,7 +44,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How often an event that cannot be published is looked at again.
 const POISON_WAIT: Duration = Duration::from_secs(5);
 /// Turns the loop takes before it looks at clocks and acknowledgements, in bytes of stream.
-const TURN_BYTES: usize = 1 << 20;
+pub(super) const TURN_BYTES: usize = 1 << 20;
 
 impl Stream {
     /// Reads and handles what is there. Returns what the session must hear, if anything.
@@ -99,7 +99,7 @@ impl Stream {
         (!self.config.coalesce_is_adaptive || self.short_read).then_some(wait)
     }
 
-    fn unblock_or_keep(&mut self) {
+    pub(super) fn unblock_or_keep(&mut self) {
         // The reason is looked at again by offering the same frame again.
         if !matches!(self.blocked.as_ref().map(|blocked| &blocked.why), Some(Why::Full)) {
             return;
@@ -151,8 +151,8 @@ impl Stream {
                     self.blocked_by(why, wait);
                     return Some(None);
                 }
-                Flow::Poisoned(position, poison, key) => {
-                    self.poisoned(position, &poison, &key);
+                Flow::Poisoned(position, poison, name, key) => {
+                    self.poisoned(position, &poison, &name, &key);
                     return Some(None);
                 }
                 Flow::AskRoot(table) => {
@@ -189,16 +189,8 @@ impl Stream {
         match step {
             Step::Row(table, change) => match pass.session.admit() {
                 Admission::Covered => pass.passed(),
-                Admission::Fresh(position) => pass.row(plans, table, &change, position),
-                Admission::Condemned(position, poison) => {
-                    pass.event.clear();
-                    if let Some(relation) = change.relation()
-                        && let Planned::Route(plan) = plans.of(table, relation)
-                    {
-                        pass.build(plan, &change, position);
-                    }
-                    pass.poison(position, poison, Origin::Change(&change))
-                }
+                Admission::Fresh(position) => pass.row(plans, table, &change, At::log(position)),
+                Admission::Condemned(position, poison) => pass.condemned(plans, table, &change, At::log(position), poison),
             },
             Step::Begin(transaction) => match pass.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
                 Ok(Begun::Read) => Flow::Done,
@@ -217,15 +209,16 @@ impl Stream {
             }
             Step::Message(change) => match pass.session.admit() {
                 Admission::Covered => pass.passed(),
-                Admission::Fresh(position) => pass.logical_message(plans, &change, position),
+                Admission::Fresh(position) => pass.logical_message(plans, &change, At::log(position)),
                 Admission::Condemned(position, poison) => {
+                    let at = At::log(position);
                     pass.event.clear();
                     if let Change::Message { prefix, .. } = change
                         && let Ok(Some(plan)) = plans.message(prefix)
                     {
-                        pass.build(plan, &change, position);
+                        pass.build(plan, &change, at);
                     }
-                    pass.poison(position, poison, Origin::Change(&change))
+                    pass.poison(at, poison, Origin::Change(&change))
                 }
             },
             Step::Truncate(tables) => match pass.session.admit() {
@@ -241,7 +234,7 @@ impl Stream {
 
     /// The parts that one change passes through, apart: what it borrows from (tables and plans), and what it may touch.
     #[inline]
-    fn split(&mut self) -> (&mut Assembler, &mut Plans, Pass<'_>) {
+    pub(super) fn split(&mut self) -> (&mut Assembler, &mut Plans, Pass<'_>) {
         let transaction = self.assembler.transaction();
         let pass = Pass {
             session: &mut self.session,
@@ -289,12 +282,12 @@ impl Stream {
                 let message = format!("{from}: {len} bytes are more than source.log.max_message allows");
                 pass.event.clear();
                 let origin = Origin::Drained { relation: table.map(|table| assembler.relation(table)), operation: "row" };
-                pass.poison(position, Poison::new(PoisonReason::TooLarge, message), origin)
+                pass.poison(At::log(position), Poison::new(PoisonReason::TooLarge, message), origin)
             }
         }
     }
 
-    fn blocked_by(&mut self, why: Why, wait: Duration) {
+    pub(super) fn blocked_by(&mut self, why: Why, wait: Duration) {
         if let Why::Topic(kind, _, message) = &why {
             let is_new = self.blocked.as_ref().is_none_or(|blocked| blocked.why != why);
             if is_new {
@@ -308,18 +301,17 @@ impl Stream {
     }
 
     /// An event cannot be published and the policy is to stay in front of it.
-    fn poisoned(&mut self, position: Position, poison: &Poison, key: &str) {
+    pub(super) fn poisoned(&mut self, position: Position, poison: &Poison, name: &str, key: &str) {
         let why = Why::Poison(position);
         if self.blocked.as_ref().is_none_or(|blocked| blocked.why != why) {
             let directive = Kind::Poison.directive();
-            let message = format!("event {position} cannot be published: {poison}");
+            let message = format!("event {name} cannot be published: {poison}");
             self.remember_error(Kind::Poison, &message);
             tracing::error!(
                 event = "event.poison",
                 error.code = directive.code,
                 reason = poison.reason.name(),
-                lsn = %position.commit_lsn,
-                position = %position,
+                position = name,
                 key,
                 hint = directive.hint,
                 "{message}"
@@ -330,9 +322,22 @@ impl Stream {
     }
 }
 
+/// Where a change stands: for the session, and for readers of its event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    pub(super) position: Position,
+    pub(super) relay_pos: RelayPos<'a>,
+}
+
+impl At<'_> {
+    fn log(position: Position) -> Self {
+        Self { position, relay_pos: position.into() }
+    }
+}
+
 /// One change on its way, with everything it may touch: the wire thread's fields but for the assembler, which it borrows from.
-struct Pass<'a> {
-    session: &'a mut Session,
+pub(super) struct Pass<'a> {
+    pub(super) session: &'a mut Session,
     sink: &'a mut (dyn Sink + Send),
     event: &'a mut Event,
     dlq_event: &'a mut Event,
@@ -341,12 +346,12 @@ struct Pass<'a> {
     config: &'a super::Config,
     has_unnudged: &'a mut bool,
     last_poison: &'a mut Option<Position>,
-    transaction: Transaction,
+    pub(super) transaction: Transaction,
 }
 
 impl Pass<'_> {
     #[inline]
-    fn row(&mut self, plans: &mut Plans, table: TableId, change: &Change<'_>, position: Position) -> Flow {
+    pub(super) fn row(&mut self, plans: &mut Plans, table: TableId, change: &Change<'_>, at: At<'_>) -> Flow {
         let Some(relation) = change.relation() else { return self.passed() };
         let plan = match plans.of(table, relation) {
             Planned::Route(plan) => plan,
@@ -361,7 +366,7 @@ impl Pass<'_> {
             return Flow::Blocked(Why::Full, super::FULL_WAIT);
         }
         let now_ms = if plan.route().needs_now() { crate::status::unix_us() / 1_000 } else { 0 };
-        match plan.encode_change(&self.transaction, position, change, now_ms, self.event) {
+        match plan.encode_change(&self.transaction, at.relay_pos, change, now_ms, self.event) {
             Ok(Outcome::Event) => match self.offer(Some(table.0)) {
                 Offered::Sent => {
                     self.tally.received(table.0, change);
@@ -370,7 +375,7 @@ impl Pass<'_> {
                 Offered::Not(flow) => flow,
                 Offered::Poison(poison) => {
                     let poison = named(poison, change);
-                    self.poison(position, poison, Origin::Change(change))
+                    self.poison(at, poison, Origin::Change(change))
                 }
             },
             Ok(Outcome::Filtered(reason)) => {
@@ -381,11 +386,30 @@ impl Pass<'_> {
                 kind: Kind::Poison,
                 message: format!("{relation}: a row was updated, and on_update is \"stop\""),
             }),
-            Err(poison) => self.poison(position, poison, Origin::Change(change)),
+            Err(poison) => self.poison(at, poison, Origin::Change(change)),
         }
     }
 
-    fn logical_message(&mut self, plans: &mut Plans, change: &Change<'_>, position: Position) -> Flow {
+    /// A row that the broker is known to refuse: the poison policy has it.
+    #[cold]
+    pub(super) fn condemned(
+        &mut self,
+        plans: &mut Plans,
+        table: TableId,
+        change: &Change<'_>,
+        at: At<'_>,
+        poison: Poison,
+    ) -> Flow {
+        self.event.clear();
+        if let Some(relation) = change.relation()
+            && let Planned::Route(plan) = plans.of(table, relation)
+        {
+            self.build(plan, change, at);
+        }
+        self.poison(at, poison, Origin::Change(change))
+    }
+
+    fn logical_message(&mut self, plans: &mut Plans, change: &Change<'_>, at: At<'_>) -> Flow {
         let Change::Message { prefix, .. } = change else { return self.passed() };
         let plan = match plans.message(prefix) {
             Ok(Some(plan)) => plan,
@@ -396,25 +420,25 @@ impl Pass<'_> {
             return Flow::Blocked(Why::Full, super::FULL_WAIT);
         }
         let now_ms = if plan.route().needs_now() { crate::status::unix_us() / 1_000 } else { 0 };
-        match plan.encode_change(&self.transaction, position, change, now_ms, self.event) {
+        match plan.encode_change(&self.transaction, at.relay_pos, change, now_ms, self.event) {
             Ok(Outcome::Event) => match self.offer(None) {
                 Offered::Sent => {
                     self.metrics.message_received();
                     self.passed()
                 }
                 Offered::Not(flow) => flow,
-                Offered::Poison(poison) => self.poison(position, named(poison, change), Origin::Change(change)),
+                Offered::Poison(poison) => self.poison(at, named(poison, change), Origin::Change(change)),
             },
             Ok(Outcome::Filtered(reason)) => self.filtered(reason.name()),
             Ok(Outcome::Stop) => self.passed(),
-            Err(poison) => self.poison(position, poison, Origin::Change(change)),
+            Err(poison) => self.poison(at, poison, Origin::Change(change)),
         }
     }
 
     /// Builds an event that is refused already, for its dlq record: whether that works does not matter.
     #[cold]
-    fn build(&mut self, plan: &Plan, change: &Change<'_>, position: Position) {
-        let _ = plan.encode_change(&self.transaction, position, change, crate::status::unix_us() / 1_000, self.event);
+    fn build(&mut self, plan: &Plan, change: &Change<'_>, at: At<'_>) {
+        let _ = plan.encode_change(&self.transaction, at.relay_pos, change, crate::status::unix_us() / 1_000, self.event);
     }
 
     /// Offers the encoded event to the sink.
@@ -453,21 +477,20 @@ impl Pass<'_> {
 
     /// The policy for an event that cannot be published. What was built of it is still in the event buffer.
     #[cold]
-    fn poison(&mut self, position: Position, poison: Poison, origin: Origin<'_>) -> Flow {
+    fn poison(&mut self, at: At<'_>, poison: Poison, origin: Origin<'_>) -> Flow {
         let key = shown(self.event.key());
-        if self.last_poison.replace(position) != Some(position) {
+        if self.last_poison.replace(at.position) != Some(at.position) {
             self.metrics.poison(poison.reason);
         }
         match self.config.on_poison {
-            OnPoison::Stop => Flow::Poisoned(position, poison, key),
+            OnPoison::Stop => Flow::Poisoned(at.position, poison, at.relay_pos.to_string(), key),
             OnPoison::Skip => {
                 self.metrics.discarded(poison.reason);
                 tracing::warn!(
                     event = "event.skipped",
                     error.code = Kind::Poison.directive().code,
                     reason = poison.reason.name(),
-                    position = %position,
-                    lsn = %position.commit_lsn,
+                    position = %at.relay_pos,
                     key,
                     "the event is skipped: {}",
                     poison.message
@@ -484,7 +507,7 @@ impl Pass<'_> {
                     topic: &self.config.dlq_topic,
                     pipeline: &self.config.name,
                     slot: &self.config.slot,
-                    position,
+                    position: at.relay_pos,
                     xid: self.transaction.xid,
                     fault: dlq::Fault::Poison(&poison),
                     attempts: 1,
@@ -502,8 +525,7 @@ impl Pass<'_> {
                             event = "event.parked",
                             error.code = Kind::Poison.directive().code,
                             reason = poison.reason.name(),
-                            position = %position,
-                            lsn = %position.commit_lsn,
+                            position = %at.relay_pos,
                             key,
                             "the event is parked in {}: {}",
                             self.config.dlq_topic,
@@ -515,7 +537,7 @@ impl Pass<'_> {
                     // Too large for the dlq as well: nothing is dropped unasked.
                     Offered::Poison(dlq) => {
                         let message = format!("{}; nor can it be parked: {}", poison.message, dlq.message);
-                        Flow::Poisoned(position, Poison::new(poison.reason, message), key)
+                        Flow::Poisoned(at.position, Poison::new(poison.reason, message), at.relay_pos.to_string(), key)
                     }
                 }
             }
@@ -528,7 +550,7 @@ impl Pass<'_> {
     }
 
     #[inline]
-    fn passed(&mut self) -> Flow {
+    pub(super) fn passed(&mut self) -> Flow {
         self.session.passed();
         Flow::Done
     }
