@@ -10,6 +10,7 @@ mod doctor;
 mod init;
 mod orphans;
 mod poison;
+mod poll;
 mod record;
 mod refusals;
 mod scene;

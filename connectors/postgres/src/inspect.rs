@@ -29,11 +29,11 @@ impl Source {
         Ok((server, holder))
     }
 
-    /// What the start checks of polling compare. Only a history of timelines needs the REPLICATION right; without it, it stays empty.
+    /// What the start checks of polling compare, and the backend that holds the lock of that pipeline. Only a history of timelines needs the REPLICATION right; without it, it stays empty.
     ///
     /// # Errors
     /// When the server cannot be reached, refuses us, or is too old.
-    pub fn inspect_polling(&self) -> Result<Server, Error> {
+    pub fn inspect_polling(&self, pipeline: &str) -> Result<(Server, Option<i32>), Error> {
         const WHAT: &str = "who the server is";
         let mut connection = self.connect()?;
         self.check_version(&connection)?;
@@ -42,11 +42,13 @@ impl Source {
              CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END, \
              CASE WHEN pg_is_in_recovery() THEN (pg_control_checkpoint()).timeline_id \
                ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int END, \
-             s.active, s.confirmed_flush_lsn FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = {}",
+             s.active, s.confirmed_flush_lsn, ({}) FROM (SELECT 1) AS one LEFT JOIN pg_replication_slots AS s ON s.slot_name = {}",
+            crate::poll::lock_holder(pipeline),
             quote_literal(&self.config().slot)
         );
         let rows = connection.query(&query)?;
         let row = rows.first().ok_or(Error::Answer { query: WHAT })?;
+        let holder = row.get(8).and_then(|pid| pid.parse().ok());
         let read = || {
             let timeline: u32 = row.get(5)?.parse().ok()?;
             let slot = row.get(6).map(|active| Slot {
@@ -74,7 +76,7 @@ impl Source {
         {
             server.switch_points = points;
         }
-        Ok(server)
+        Ok((server, holder))
     }
 
     /// Where the server's WAL ends now.

@@ -98,6 +98,21 @@ const FIRST_PAGE: usize = 256;
 /// WAL that nobody flushes (of a transaction that is still open) is flushed by a commit of our own after this.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(20);
 
+/// The pipeline's lock, as SQL.
+fn lock_key(pipeline: &str) -> String {
+    format!("hashtextextended({}, 0)", quote_literal(&format!("relay:{pipeline}")))
+}
+
+/// The backend that holds the pipeline's lock, as a subquery.
+pub(crate) fn lock_holder(pipeline: &str) -> String {
+    format!(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         AND (classid::bigint << 32) | objid::bigint = {} LIMIT 1",
+        lock_key(pipeline)
+    )
+}
+
 // === impl Source ===
 
 impl Source {
@@ -115,12 +130,8 @@ impl Source {
             ("synchronous_commit", "local"),
         ])?;
         lock.set_query_timeout(Some(LOCK_TIMEOUT));
-        let key = format!("hashtextextended({}, 0)", quote_literal(&format!("relay:{}", config.name)));
-        let rows = lock.query(&format!(
-            "SELECT pg_try_advisory_lock({key}), (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-               AND (classid::bigint << 32) | objid::bigint = {key} AND pid <> pg_backend_pid() LIMIT 1)"
-        ))?;
+        let rows =
+            lock.query(&format!("SELECT pg_try_advisory_lock({}), ({})", lock_key(&config.name), lock_holder(&config.name)))?;
         let row = rows.first().ok_or(Error::Answer { query: "the advisory lock" })?;
         if row.get(0) != Some("t") {
             return Ok(Hold::Busy(row.get(1).and_then(|pid| pid.parse().ok())));

@@ -1,14 +1,15 @@
 //! From settings to each component's own configuration, and from there to the component: the one place where both are known.
 
 use crate::settings::{
-    Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, RecordTimestamp, Secret, Settings, SinkKind,
+    Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, RecordTimestamp, Secret, Settings, SinkKind, SourceMode,
 };
 use crate::stream::{self, Routes};
 use crate::supervise::SinkParts;
 use relay_core::session;
 use relay_core::{Acks, Lsn};
-use relay_encode::{FormatSettings, OutboxSettings, Route, RouterValue};
+use relay_encode::{FormatSettings, Order, OutboxSettings, Route, RouterValue};
 use relay_postgres::Source;
+use relay_postgres::poll::PollConfig;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,10 +66,44 @@ pub(crate) fn routes(settings: &Settings) -> Result<Routes, String> {
     Ok(Routes::new(relay_encode::Routes::new(routes)))
 }
 
+/// Where rows come from.
+fn mode(settings: &Settings) -> relay_encode::Mode {
+    match settings.source.mode {
+        SourceMode::Log => relay_encode::Mode::Log,
+        SourceMode::Poll => relay_encode::Mode::Poll,
+    }
+}
+
+/// How to poll, and how the session reads then. `ends_in_log`: only up to a new slot.
+pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bool) -> (stream::poll::Config, session::Reads) {
+    let poll = &settings.source.poll;
+    let has = |wanted: fn(&Order) -> bool| routes.orders().any(wanted);
+    let reads = session::Reads::Poll {
+        has_ticks: has(|order| matches!(order, Order::Tick { .. })),
+        has_claims: has(|order| matches!(order, Order::Claim { .. })),
+        ends_in_log,
+    };
+    let shared = Arc::clone(routes);
+    let config = stream::poll::Config {
+        interval: poll.interval,
+        poll: PollConfig {
+            name: settings.name.clone(),
+            batch: poll.batch as usize,
+            batch_bytes: poll.batch_bytes.as_usize(),
+            notify: poll.notify.clone(),
+        },
+        ends_in_log,
+        rule: Arc::new(move |table| shared.poll_rule(table)),
+        has_globs: settings.outbox.iter().any(|outbox| outbox.table.as_deref().is_some_and(|table| table.contains('*'))),
+    };
+    (config, reads)
+}
+
 /// What every route shares.
 pub(crate) fn format(settings: &Settings) -> FormatSettings {
     let format = &settings.format;
     FormatSettings {
+        mode: mode(settings),
         pipeline: settings.name.clone(),
         topic_prefix: format.topic_prefix.clone(),
         compat: format.compat.as_str().to_owned(),
@@ -127,13 +162,13 @@ pub(crate) fn outbox_settings(outbox: &Outbox) -> OutboxSettings {
 }
 
 /// What the session must know.
-pub(crate) fn session(settings: &Settings, routes: &Routes, accept_gap: Option<Lsn>) -> session::Config {
+pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Reads, accept_gap: Option<Lsn>) -> session::Config {
     let seed = RandomState::new().build_hasher().finish();
     let partitioner = settings.sink.kafka.partitioner.as_str();
     session::Config {
         name: settings.name.clone(),
         instance: format!("{:08x}", seed >> 32),
-        reads: session::Reads::Log,
+        reads,
         slot: settings.source.log.slot.clone(),
         publication: settings.source.log.publication.clone(),
         may_create: settings.source.log.create == Create::IfMissing,

@@ -4,18 +4,19 @@ use crate::admin::Admin;
 use crate::metrics::Metrics;
 use crate::monitor;
 use crate::parts;
-use crate::settings::{Drain, Loaded, SinkKind};
+use crate::settings::{Drain, Loaded, Settings, SinkKind, SourceMode};
 use crate::status::Status;
-use crate::stream::{Control, Parts, Stream};
+use crate::stream::{self, Control, Ended, Parts, Routes, Stream};
 use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
-use relay_core::session::{Session, State};
+use relay_core::session::{self, Session, State};
 use relay_core::window::{Limits, Window};
 use relay_core::{Acks, Kind, Lsn, Sink};
+use relay_postgres::Source;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -61,32 +62,7 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
         Ok(routes) => Arc::new(routes),
         Err(message) => return refused(&message),
     };
-    let limits = Limits { bytes: settings.delivery.in_flight.bytes(), events: settings.delivery.in_flight_events as usize };
-    let acks = Acks::new(limits.events);
-    let (sink, checkpoint, reader) = match parts::sink(settings, Arc::clone(&acks)) {
-        Ok(parts) => parts,
-        Err(message) => {
-            tracing::error!(event = "sink.failed", "{message}");
-            return EXIT_FAILURE;
-        }
-    };
-    let window_events = acks.capacity();
-    let session = Session::new(parts::session(settings, &routes, options.accept_gap), Window::new(acks, limits));
     let (sender, control) = mpsc::channel();
-    let stream = Stream::new(Parts {
-        config: parts::stream(settings),
-        session,
-        source: source.clone(),
-        sink,
-        checkpoint,
-        reader,
-        routes,
-        metrics: Arc::clone(&metrics),
-        status: status.clone(),
-        control,
-        control_sender: sender.clone(),
-        window_events,
-    });
     tracing::info!(
         event = "relay.started",
         version = env!("CARGO_PKG_VERSION"),
@@ -118,9 +94,9 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
             let _ = sender.send(Control::Drain { grace, caught_up });
         });
     }
-    drop(sender);
-    let monitor = monitor::start(source, status.clone(), Arc::clone(&metrics));
-    let code = stream.run();
+    let monitor = monitor::start(source.clone(), status.clone(), Arc::clone(&metrics));
+    let pipeline = Pipeline { settings, options, source, routes, metrics, status: status.clone(), sender };
+    let code = pipeline.run(control);
     signals_of.close();
     monitor.stop();
     let left = status.progress().in_flight_events;
@@ -130,6 +106,69 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
     tracing::info!(event = "relay.ended", code, "relay ended");
     admin.close();
     code
+}
+
+/// What each stream of the process is built from.
+struct Pipeline<'a> {
+    settings: &'a Settings,
+    options: &'a RunOptions,
+    source: Source,
+    routes: Arc<Routes>,
+    metrics: Arc<Metrics>,
+    status: Status,
+    sender: Sender<Control>,
+}
+
+impl Pipeline<'_> {
+    /// One stream after the other: a checkpoint of the other mode needs another one first.
+    fn run(&self, mut control: Receiver<Control>) -> u8 {
+        let is_polling = self.settings.source.mode == SourceMode::Poll;
+        let mut ends_in_log = false;
+        loop {
+            let polling = (is_polling || ends_in_log).then(|| parts::polling(self.settings, &self.routes, ends_in_log));
+            let stream = match self.stream(polling, control) {
+                Ok(stream) => stream,
+                Err(message) => {
+                    tracing::error!(event = "sink.failed", "{message}");
+                    return EXIT_FAILURE;
+                }
+            };
+            match stream.run() {
+                Ended::Code(code) => return code,
+                Ended::Switch(rest) => control = rest,
+            }
+            ends_in_log = !ends_in_log;
+        }
+    }
+
+    fn stream(
+        &self,
+        polling: Option<(stream::poll::Config, session::Reads)>,
+        control: Receiver<Control>,
+    ) -> Result<Stream, String> {
+        let settings = self.settings;
+        let limits = Limits { bytes: settings.delivery.in_flight.bytes(), events: settings.delivery.in_flight_events as usize };
+        let acks = Acks::new(limits.events);
+        let (sink, checkpoint, reader) = parts::sink(settings, Arc::clone(&acks))?;
+        let window_events = acks.capacity();
+        let (polling, reads) = polling.unzip();
+        let config = parts::session(settings, &self.routes, reads.unwrap_or_default(), self.options.accept_gap);
+        Ok(Stream::new(Parts {
+            config: parts::stream(settings),
+            session: Session::new(config, Window::new(acks, limits)),
+            source: self.source.clone(),
+            sink,
+            checkpoint,
+            reader,
+            routes: Arc::clone(&self.routes),
+            metrics: Arc::clone(&self.metrics),
+            status: self.status.clone(),
+            control,
+            control_sender: self.sender.clone(),
+            window_events,
+            polling,
+        }))
+    }
 }
 
 fn refused(message: &str) -> u8 {

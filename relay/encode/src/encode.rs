@@ -5,7 +5,7 @@ use crate::field::{Field, Form, Piece, oid};
 use crate::headers::HeaderScratch;
 use crate::json;
 use crate::plan::{Plan, Text, TextPart, TopicStep, ValueStep, is_raw_json};
-use crate::route::{OnUpdate, Route, TopicRule, ValueEncoding};
+use crate::route::{OnScheduled, OnUpdate, Route, TopicRule, ValueEncoding};
 use crate::settings::RecordTimestamp;
 use crate::timestamp::{self, NoTime};
 use regex_lite::CaptureLocations;
@@ -32,6 +32,8 @@ pub enum FilterReason {
     Operation,
     /// The row does not meet `match`.
     Predicate,
+    /// The row is due in the future, and the route says `on_scheduled = "skip"`.
+    Scheduled,
 }
 
 /// What a plan keeps between rows.
@@ -71,7 +73,8 @@ impl Scratch {
 
 impl FilterReason {
     /// Every reason, for metrics that exist at 0 from the start.
-    pub const ALL: [FilterReason; 3] = [FilterReason::MarkerUpdate, FilterReason::Operation, FilterReason::Predicate];
+    pub const ALL: [FilterReason; 4] =
+        [FilterReason::MarkerUpdate, FilterReason::Operation, FilterReason::Predicate, FilterReason::Scheduled];
 
     /// The label value of `relay_events_filtered_total`.
     #[must_use]
@@ -80,6 +83,7 @@ impl FilterReason {
             FilterReason::MarkerUpdate => "marker_update",
             FilterReason::Operation => "operation",
             FilterReason::Predicate => "predicate",
+            FilterReason::Scheduled => "scheduled",
         }
     }
 }
@@ -87,8 +91,8 @@ impl FilterReason {
 // === impl Plan ===
 
 impl Plan {
-    /// Encodes an inserted row into `event`, which is cleared first. `now_ms` is read only with `record_timestamp = "now"`
-    /// ([`Route::needs_now`]).
+    /// Encodes an inserted row into `event`, which is cleared first. `now_ms` is read only where the route asks for
+    /// it ([`Route::needs_now`]).
     ///
     /// # Errors
     /// What makes this row unpublishable. `event` then holds what was built before: key, topic, some headers, never a value.
@@ -142,9 +146,16 @@ impl Plan {
         event: &mut Event,
     ) -> Result<Outcome, Poison> {
         for (field, test) in &self.conditions {
-            if !test.is_met(field, row)? {
+            if !test.is_met(field, row, now_ms)? {
                 return Ok(Outcome::Filtered(FilterReason::Predicate));
             }
+        }
+        let mut is_due = true;
+        for (field, test) in &self.schedule {
+            is_due &= test.is_met(field, row, now_ms)?;
+        }
+        if !is_due && self.route.on_scheduled == OnScheduled::Skip {
+            return Ok(Outcome::Filtered(FilterReason::Scheduled));
         }
         let scratch = &mut *self.scratch.borrow_mut();
         if let Some(key) = &self.key
@@ -169,6 +180,10 @@ impl Plan {
         }
         event.timestamp_ms = self.timestamp_ms(transaction, row, now_ms)?;
         event.partition = self.partition(row)?;
+        if !is_due && self.route.on_scheduled == OnScheduled::Poison {
+            let message = format!("{}: the row is due in the future", self.label);
+            return Err(Poison::new(PoisonReason::Scheduled, message));
+        }
         self.value.write(row, event, self.route.tombstone_on_null, &mut scratch.bytes)?;
         Ok(Outcome::Event)
     }

@@ -4,7 +4,7 @@ use crate::encode::Scratch;
 use crate::error::PlanError;
 use crate::field::{Field, Form, Names, oid};
 use crate::headers::HeaderStep;
-use crate::predicate::Test;
+use crate::predicate::{Term, Test};
 use crate::route::{Route, Target, TopicRule, ValueEncoding};
 use crate::template::{Expression, HeaderItem, Part, Reference, Variable};
 use relay_core::{Kind, Relation};
@@ -20,6 +20,8 @@ pub struct Plan {
     /// `schema.table`, or the message prefix.
     pub(crate) label: Box<str>,
     pub(crate) conditions: Box<[(Field, Test)]>,
+    /// When the row is due.
+    pub(crate) schedule: Box<[(Field, Test)]>,
     pub(crate) topic: TopicStep,
     pub(crate) key: Option<Text>,
     pub(crate) id: Text,
@@ -124,14 +126,8 @@ impl Plan {
 impl Resolver<'_> {
     fn plan(mut self, shared: &Arc<Route>) -> Result<Plan, PlanError> {
         let route = self.route;
-        let conditions = route.conditions.iter().map(|term| {
-            let field = self.field("match", &term.column)?;
-            match term.test.unfit(&field) {
-                Some(message) => Err(self.wrong_type("match", &field, &message)),
-                None => Ok((field, term.test.clone())),
-            }
-        });
-        let conditions = conditions.collect::<Result<_, _>>()?;
+        let conditions = self.tests(&route.conditions)?;
+        let schedule = self.tests(&route.schedule)?;
         let topic = match &route.topic {
             TopicRule::Template(expression) => TopicStep::Text {
                 text: self.text("topic", expression)?,
@@ -167,7 +163,18 @@ impl Resolver<'_> {
         };
         let scratch = RefCell::new(Scratch::new(route));
         let (route, label) = (Arc::clone(shared), self.label.into());
-        Ok(Plan { route, label, conditions, topic, key, id, headers, timestamp, partition, value, members, scratch })
+        Ok(Plan { route, label, conditions, schedule, topic, key, id, headers, timestamp, partition, value, members, scratch })
+    }
+
+    fn tests(&mut self, terms: &[Term]) -> Result<Box<[(Field, Test)]>, PlanError> {
+        let test = |term: &Term| {
+            let field = self.field("match", &term.column)?;
+            match term.test.unfit(&field) {
+                Some(message) => Err(self.wrong_type("match", &field, &message)),
+                None => Ok((field, term.test.clone())),
+            }
+        };
+        terms.iter().map(test).collect()
     }
 
     /// A field that must exist.

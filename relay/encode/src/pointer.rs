@@ -34,6 +34,16 @@ impl Pointer {
         Ok(Self { tokens: path.split('/').map(token).collect::<Result<_, _>>()? })
     }
 
+    /// The path as the text of a PostgreSQL array, for `#>` and `#>>`.
+    pub(crate) fn array_text(&self) -> String {
+        let item = |token: &[u8]| {
+            let text = String::from_utf8_lossy(token).replace('\\', "\\\\").replace('"', "\\\"");
+            format!("\"{text}\"")
+        };
+        let items: Vec<String> = self.tokens.iter().map(|token| item(token)).collect();
+        format!("{{{}}}", items.join(","))
+    }
+
     /// The raw text of the value it points to; `None` when there is none.
     pub(crate) fn find<'a>(&self, document: &'a [u8]) -> Result<Option<&'a [u8]>, NotJson> {
         let mut value = json::document(document)?;

@@ -2,7 +2,10 @@
 
 use crate::field::{Field, Form, Piece, oid};
 use crate::json;
+use crate::poll::sql_literal;
+use crate::sql::identifier;
 use crate::template::{Reference, Refusal};
+use crate::timestamp::{self, NoTime};
 use relay_core::{Poison, Row};
 use std::cmp::Ordering;
 
@@ -38,6 +41,8 @@ pub(crate) enum Constant {
     Number(String),
     Text(String),
     Flag(bool),
+    /// `now()`: what is compared with it is when the row is due.
+    Now,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +112,9 @@ fn term(at: &mut &[Token]) -> Result<Term, Refusal> {
                 _ => return Err(wrong(format!("`{sign}` is no comparison"))),
             };
             let constant = constant(at)?;
+            if constant == Constant::Now && !matches!(operator, Operator::Less | Operator::LessOrEqual) {
+                return Err(wrong("`now()` stands only in `column <= now()` and `column < now()`: the row is due then"));
+            }
             if matches!(constant, Constant::Text(_) | Constant::Flag(_))
                 && !matches!(operator, Operator::Equal | Operator::NotEqual)
             {
@@ -123,6 +131,10 @@ fn list(at: &mut &[Token]) -> Result<Vec<Constant>, Refusal> {
     if take(at) != Some(&Token::Sign("(")) {
         return Err(wrong("`(` expected behind `in`"));
     }
+    let constant = |at: &mut &[Token]| match constant(at)? {
+        Constant::Now => Err(wrong("`now()` stands only behind `<` and `<=`")),
+        constant => Ok(constant),
+    };
     let mut constants = vec![constant(at)?];
     loop {
         match take(at) {
@@ -138,7 +150,10 @@ fn constant(at: &mut &[Token]) -> Result<Constant, Refusal> {
         Some(Token::Constant(constant)) => Ok(constant.clone()),
         Some(Token::Word(word)) if word.eq_ignore_ascii_case("true") => Ok(Constant::Flag(true)),
         Some(Token::Word(word)) if word.eq_ignore_ascii_case("false") => Ok(Constant::Flag(false)),
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("now") => Err(Refusal::Later("`now()`".to_owned())),
+        Some(Token::Word(word)) if word.eq_ignore_ascii_case("now") => match (take(at), take(at)) {
+            (Some(Token::Sign("(")), Some(Token::Sign(")"))) => Ok(Constant::Now),
+            _ => Err(wrong("`now()` is written with its parentheses")),
+        },
         Some(Token::Word(word)) if word.eq_ignore_ascii_case("null") => Err(wrong("write `is null` or `is not null`")),
         _ => Err(wrong("a number, 'text', true or false is expected")),
     }
@@ -193,6 +208,91 @@ fn quoted(text: &str, quote: char) -> Result<(String, usize), Refusal> {
     Err(wrong(format!("{quote} is not closed")))
 }
 
+// === impl Term ===
+
+impl Term {
+    /// Whether it only says when the row is due.
+    pub(crate) fn is_schedule(&self) -> bool {
+        matches!(self.test, Test::Compare(_, Constant::Now))
+    }
+
+    /// The same condition in SQL.
+    pub(crate) fn sql(&self) -> String {
+        let column = identifier(&self.column.column);
+        let Some(pointer) = &self.column.pointer else {
+            return match &self.test {
+                Test::IsNull => format!("{column} IS NULL"),
+                Test::IsNotNull => format!("{column} IS NOT NULL"),
+                Test::Compare(operator, Constant::Now) => format!("({column} {} now()) IS NOT FALSE", operator.sql()),
+                Test::Compare(operator, constant) => format!("{column} {} {}", operator.sql(), constant.sql()),
+                Test::In(constants) => {
+                    let list: Vec<String> = constants.iter().map(Constant::sql).collect();
+                    format!("{column} IN ({})", list.join(", "))
+                }
+            };
+        };
+        let path = sql_literal(&pointer.array_text());
+        let (json, text) = (format!("{column}::jsonb #> {path}"), format!("{column}::jsonb #>> {path}"));
+        let of_type = |constant: &Constant, operator: &str| {
+            let (kind, value) = match constant {
+                Constant::Number(_) => ("number", format!("({text})::numeric")),
+                Constant::Flag(_) => ("boolean", format!("({text})::boolean")),
+                Constant::Text(_) | Constant::Now => ("string", format!("({text})")),
+            };
+            format!("CASE WHEN jsonb_typeof({json}) = '{kind}' THEN {value} {operator} {} END", constant.sql())
+        };
+        match &self.test {
+            // Whatever form the time has, a row that carries one is scheduled.
+            Test::IsNull | Test::Compare(_, Constant::Now) => format!("({text}) IS NULL"),
+            Test::IsNotNull => format!("({text}) IS NOT NULL"),
+            Test::Compare(operator, constant) => of_type(constant, operator.sql()),
+            Test::In(constants) => {
+                let any: Vec<String> = constants.iter().map(|constant| of_type(constant, "=")).collect();
+                format!("({})", any.join(" OR "))
+            }
+        }
+    }
+}
+
+// === impl Operator ===
+
+impl Operator {
+    fn sql(self) -> &'static str {
+        match self {
+            Operator::Equal => "=",
+            Operator::NotEqual => "<>",
+            Operator::Less => "<",
+            Operator::LessOrEqual => "<=",
+            Operator::Greater => ">",
+            Operator::GreaterOrEqual => ">=",
+        }
+    }
+
+    fn holds(self, order: Ordering) -> bool {
+        match self {
+            Operator::Equal => order.is_eq(),
+            Operator::NotEqual => order.is_ne(),
+            Operator::Less => order.is_lt(),
+            Operator::LessOrEqual => order.is_le(),
+            Operator::Greater => order.is_gt(),
+            Operator::GreaterOrEqual => order.is_ge(),
+        }
+    }
+}
+
+// === impl Constant ===
+
+impl Constant {
+    fn sql(&self) -> String {
+        match self {
+            Constant::Number(number) => number.clone(),
+            Constant::Text(text) => sql_literal(text),
+            Constant::Flag(flag) => flag.to_string(),
+            Constant::Now => "now()".to_owned(),
+        }
+    }
+}
+
 // === impl Test ===
 
 impl Test {
@@ -216,30 +316,34 @@ impl Test {
                         || field.type_oid >= oid::FIRST_NORMAL
                 }
                 Constant::Flag(_) => field.type_oid == oid::BOOL,
+                Constant::Now => matches!(field.type_oid, oid::TIMESTAMP | oid::TIMESTAMPTZ),
             };
             let what = match constant {
                 Constant::Number(_) => "a number needs an integer, numeric or float column",
                 Constant::Text(_) => "text needs a text, varchar, name, uuid or enum column",
                 Constant::Flag(_) => "true and false need a boolean column",
+                Constant::Now => "now() needs a timestamp or timestamptz column",
             };
             (!fits).then(|| what.to_owned())
         })
     }
 
-    /// Whether the row meets it; as in SQL, NULL meets nothing but `is null`.
-    pub(crate) fn is_met(&self, field: &Field, row: &Row<'_>) -> Result<bool, Poison> {
+    /// Whether the row meets it; as in SQL, NULL meets nothing but `is null`, and the time of a row that names none has come.
+    pub(crate) fn is_met(&self, field: &Field, row: &Row<'_>, now_ms: i64) -> Result<bool, Poison> {
         let piece = field.read(row)?;
         Ok(match self {
             Test::IsNull => piece.is_none(),
             Test::IsNotNull => !piece.is_none(),
-            Test::Compare(operator, constant) => compare(piece, constant).is_some_and(|order| match operator {
-                Operator::Equal => order.is_eq(),
-                Operator::NotEqual => order.is_ne(),
-                Operator::Less => order.is_lt(),
-                Operator::LessOrEqual => order.is_le(),
-                Operator::Greater => order.is_gt(),
-                Operator::GreaterOrEqual => order.is_ge(),
-            }),
+            Test::Compare(operator, Constant::Now) => match piece {
+                Piece::Null | Piece::Absent => true,
+                Piece::Text(text) if field.pointer.is_none() => match timestamp::parse(text) {
+                    Ok(due_ms) => operator.holds(due_ms.cmp(&now_ms)),
+                    Err(NoTime::Infinite) => text.starts_with(b"-"),
+                    Err(NoTime::Malformed) => false,
+                },
+                _ => false,
+            },
+            Test::Compare(operator, constant) => compare(piece, constant).is_some_and(|order| operator.holds(order)),
             Test::In(constants) => constants.iter().any(|constant| compare(piece, constant).is_some_and(Ordering::is_eq)),
         })
     }
@@ -327,14 +431,47 @@ mod tests {
                 ("f", Test::Compare(Operator::Equal, Constant::Flag(true))),
             ]
         );
-        for later in ["a <= now()", "a = 1 or b = 2", "not a = 1", "a < 'x'"] {
+        for later in ["a = 1 or b = 2", "not a = 1", "a < 'x'"] {
             assert!(matches!(parse(later), Err(Refusal::Later(_))), "{later}");
         }
-        for illegal in
-            ["", "a", "a =", "a = 'x", "1 = a", "a in ()", "a in (1", "a is 1", "a = 1 b = 2", "a = 1.2.3", "a = null", "a ; 1"]
-        {
+        for illegal in [
+            "",
+            "a",
+            "a =",
+            "a = now()",
+            "a <= now",
+            "a <= now(",
+            "a in (now())",
+            "a = 'x",
+            "1 = a",
+            "a in ()",
+            "a in (1",
+            "a is 1",
+            "a = 1 b = 2",
+            "a = 1.2.3",
+            "a = null",
+            "a ; 1",
+        ] {
             assert!(matches!(parse(illegal), Err(Refusal::Wrong(_))), "{illegal}");
         }
+    }
+
+    #[test]
+    fn the_same_condition_in_sql() {
+        let sql = |text: &str| parse(text).expect(text).iter().map(Term::sql).collect::<Vec<_>>().join(" AND ");
+        assert_eq!(
+            sql(
+                "status = 'it''s' and \"Retries\" >= -1.5 and kind in ('a', 'b') and x is not null and f = true and due <= now()"
+            ),
+            "status = 'it''s' AND \"Retries\" >= -1.5 AND kind IN ('a', 'b') AND x IS NOT NULL AND f = true \
+             AND (due <= now()) IS NOT FALSE"
+        );
+        assert_eq!(
+            sql("h#/a~1b = 1 and h#/delay <= now()"),
+            "CASE WHEN jsonb_typeof(h::jsonb #> '{\"a/b\"}') = 'number' THEN (h::jsonb #>> '{\"a/b\"}')::numeric = 1 END \
+             AND (h::jsonb #>> '{\"delay\"}') IS NULL"
+        );
+        assert!(parse("due <= now()").expect("legal")[0].is_schedule());
     }
 
     #[test]

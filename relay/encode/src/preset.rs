@@ -11,8 +11,8 @@ pub struct Preset {
     pub name: &'static str,
     /// How much is promised: `own`, `A` or `B`.
     pub tier: &'static str,
-    /// Capture modes that fit it.
-    pub modes: &'static [&'static str],
+    /// Why it cannot be polled; empty where it can.
+    pub no_poll: &'static str,
     /// Shown at start and by `doctor`; empty for none.
     pub warn: &'static str,
     /// The table as TOML, as `relay preset show` prints it.
@@ -26,7 +26,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "relay",
         tier: "own",
-        modes: &["log"],
+        no_poll: "",
         warn: "",
         toml: include_str!("../presets/relay.toml"),
         table_sql: Some(include_str!("../presets/relay.sql")),
@@ -34,7 +34,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "debezium",
         tier: "A",
-        modes: &["log"],
+        no_poll: "",
         warn: "",
         toml: include_str!("../presets/debezium.toml"),
         table_sql: Some(include_str!("../presets/debezium.sql")),
@@ -42,7 +42,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "wal-message",
         tier: "B",
-        modes: &["log"],
+        no_poll: "logical messages are in the log alone",
         warn: "by default every role may call pg_logical_emit_message and so write events; `relay preset sql` prints the REVOKE",
         toml: include_str!("../presets/wal-message.toml"),
         table_sql: None,
@@ -50,7 +50,7 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "wal-message-debezium",
         tier: "B",
-        modes: &["log"],
+        no_poll: "logical messages are in the log alone",
         warn: "by default every role may call pg_logical_emit_message and so write events; `relay preset sql` prints the REVOKE",
         toml: include_str!("../presets/wal-message-debezium.toml"),
         table_sql: None,
@@ -101,6 +101,12 @@ const DOCUMENTED: &[&str] = &[
 // === impl Preset ===
 
 impl Preset {
+    /// The modes that fit it, as `source.mode` names them.
+    #[must_use]
+    pub fn modes(&self) -> &'static [&'static str] {
+        if self.no_poll.is_empty() { &["log", "poll"] } else { &["log"] }
+    }
+
     /// The preset of that name.
     ///
     /// # Errors

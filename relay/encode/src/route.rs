@@ -3,10 +3,11 @@
 use crate::error::RouteError;
 use crate::glob::Glob;
 use crate::headers;
+use crate::poll::{AfterPublish, Order};
 use crate::predicate::{self, Term};
 use crate::preset::Preset;
 use crate::router;
-use crate::settings::{FormatSettings, OutboxSettings, RecordTimestamp};
+use crate::settings::{FormatSettings, Mode, OutboxSettings, RecordTimestamp};
 use crate::template::{Bare, Expression, HeaderItem, Part, Reference, Refusal, Variable};
 use crate::topic::{Rewrite, TopicRules};
 use relay_core::Relation;
@@ -17,6 +18,12 @@ use std::sync::Arc;
 pub struct Route {
     pub(crate) target: Target,
     pub(crate) conditions: Vec<Term>,
+    /// The terms that say when a row is due, where it falls to the encoder to look.
+    pub(crate) schedule: Vec<Term>,
+    /// `match` in SQL, for the poll query.
+    poll_condition: Option<String>,
+    order: Option<Order>,
+    after_publish: AfterPublish,
     pub(crate) id: Expression,
     pub(crate) topic: TopicRule,
     pub(crate) topics: TopicRules,
@@ -34,6 +41,7 @@ pub struct Route {
     pub(crate) trace_properties: Option<Reference>,
     pub(crate) tombstone_on_null: bool,
     pub(crate) on_update: OnUpdate,
+    pub(crate) on_scheduled: OnScheduled,
     pub(crate) on_non_transactional: OnNonTransactional,
     pub(crate) topic_prefix: String,
     pub(crate) pipeline: String,
@@ -69,6 +77,14 @@ pub(crate) enum ValueEncoding {
 pub(crate) enum OnUpdate {
     Ignore,
     Stop,
+}
+
+/// What becomes of a row that is due in the future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnScheduled {
+    Poison,
+    Publish,
+    Skip,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +132,14 @@ impl Route {
             (Some(_), None) => OutboxSettings { message: None, ..preset_settings },
             _ => preset_settings,
         };
+        if settings.after_publish.as_deref().is_some_and(|after| after != "keep") && format.mode == Mode::Log {
+            let hint = "set source.mode = \"poll\", or leave the key out; `retention` prunes published rows in either mode";
+            errors.push(RouteError::conflict("after_publish", "nothing is marked or deleted in log mode").hint(hint));
+        }
+        if format.mode == Mode::Poll && !preset.no_poll.is_empty() {
+            let message = format!("`{}` cannot be polled: {}", preset.name, preset.no_poll);
+            errors.push(RouteError::conflict("preset", message).hint("set source.mode = \"log\""));
+        }
         let settings = settings.over(preset_settings);
         let mut reader = Reader { settings: &settings, errors };
         reader.refuse_later(format);
@@ -168,7 +192,31 @@ impl Route {
     /// Whether encoding asks for the time of encoding.
     #[must_use]
     pub fn needs_now(&self) -> bool {
-        self.record_timestamp == RecordTimestamp::Now
+        self.record_timestamp == RecordTimestamp::Now || !self.schedule.is_empty()
+    }
+
+    /// Poll mode: the order of rows; `None` where the preset has none and the settings neither.
+    #[must_use]
+    pub fn order(&self) -> Option<&Order> {
+        self.order.as_ref()
+    }
+
+    /// Poll mode: what becomes of a published row.
+    #[must_use]
+    pub fn after_publish(&self) -> &AfterPublish {
+        &self.after_publish
+    }
+
+    /// `match` as SQL for the poll query: with order `claim` a row waits until it is due, with order `tick` it is judged when it is read.
+    #[must_use]
+    pub fn poll_condition(&self) -> Option<&str> {
+        self.poll_condition.as_deref()
+    }
+
+    /// The column whose time is the record's, if it is a column.
+    #[must_use]
+    pub fn timestamp_column(&self) -> Option<&str> {
+        self.timestamp.as_ref().filter(|reference| reference.pointer.is_none()).map(|reference| reference.column.as_str())
     }
 }
 
@@ -191,6 +239,12 @@ impl Routes {
     #[must_use]
     pub fn table(&self, relation: &Relation) -> Option<&Arc<Route>> {
         self.route_of(&relation.to_string())
+    }
+
+    /// The route of a table, given as `schema.table`.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.route_of(name)
     }
 
     fn route_of(&self, name: &str) -> Option<&Arc<Route>> {
@@ -233,15 +287,11 @@ impl Reader<'_> {
     /// Values that are legal and wait for a later version.
     fn refuse_later(&mut self, format: &FormatSettings) {
         let settings = self.settings;
-        let fixed: [Fixed<'_>; 10] = [
+        let fixed: [Fixed<'_>; 6] = [
             ("format", settings.format.as_deref(), &["raw"], &["cloudevents"]),
-            ("after_publish", settings.after_publish.as_deref(), &["keep"], &["delete", "update:"]),
-            ("retention", settings.retention.as_deref(), &["none"], &[""]),
-            ("order", settings.order.as_deref(), &[], &[""]),
             ("dataschema", settings.dataschema.as_deref(), &[""], &[""]),
             ("source_name", settings.source_name.as_deref(), &[], &[""]),
             ("schema_version", settings.schema_version.as_deref(), &[""], &[""]),
-            ("on_scheduled", settings.on_scheduled.as_deref(), &["poison"], &["publish", "skip"]),
             ("format.compat", Some(&format.compat), &["relay"], &["debezium"]),
             ("format.invalid_utf8", Some(&format.invalid_utf8), &["poison"], &["replace", "base64"]),
         ];
@@ -327,10 +377,14 @@ impl Reader<'_> {
         }
         let key = self.expression("key", settings.key.as_deref(), Bare::Column, &target);
         let value = self.value();
-        let conditions = match settings.matches.as_deref() {
+        let terms = match settings.matches.as_deref() {
             Some(text) => self.take("match", predicate::parse(text)).unwrap_or_default(),
             None => Vec::new(),
         };
+        let (order, after_publish) = self.polling(format.mode);
+        let is_claim = format.mode == Mode::Poll && matches!(order, Some(Order::Claim { .. }));
+        let poll_condition: Vec<String> = terms.iter().filter(|term| is_claim || !term.is_schedule()).map(Term::sql).collect();
+        let (schedule, conditions): (Vec<Term>, Vec<Term>) = terms.into_iter().partition(Term::is_schedule);
         let value_encoding = self.choice(
             "value_encoding",
             settings.value_encoding.as_deref(),
@@ -353,6 +407,12 @@ impl Reader<'_> {
             &[("ignore", OnUpdate::Ignore), ("stop", OnUpdate::Stop)],
             &["publish"],
         );
+        let on_scheduled = self.choice(
+            "on_scheduled",
+            settings.on_scheduled.as_deref(),
+            &[("poison", OnScheduled::Poison), ("publish", OnScheduled::Publish), ("skip", OnScheduled::Skip)],
+            &[],
+        );
         let on_non_transactional = self.choice(
             "on_non_transactional",
             settings.on_non_transactional.as_deref(),
@@ -362,6 +422,11 @@ impl Reader<'_> {
         let prefix = if format.topic_prefix.is_empty() { &format.pipeline } else { &format.topic_prefix };
         Some(Route {
             conditions,
+            // The poll query asks by the server's clock, and a row that it gives is due whatever ours says.
+            schedule: if is_claim { Vec::new() } else { schedule },
+            poll_condition: (!poll_condition.is_empty()).then(|| poll_condition.join(" AND ")),
+            order,
+            after_publish: after_publish?,
             id: id?,
             topic: topic?,
             topics,
@@ -377,6 +442,7 @@ impl Reader<'_> {
             trace_properties: self.reference("trace_properties", settings.trace_properties.as_deref()),
             tombstone_on_null: settings.tombstone_on_null.unwrap_or(false),
             on_update: on_update?,
+            on_scheduled: on_scheduled?,
             on_non_transactional: on_non_transactional?,
             topic_prefix: prefix.clone(),
             pipeline: format.pipeline.clone(),
@@ -387,6 +453,28 @@ impl Reader<'_> {
             canonical: canonical(settings, format, prefix),
             target,
         })
+    }
+
+    /// Order and fate of polled rows.
+    fn polling(&mut self, mode: Mode) -> (Option<Order>, Option<AfterPublish>) {
+        let order = self.settings.order.as_deref().filter(|text| !text.is_empty()).map(Order::parse);
+        let order = order.and_then(|parsed| self.take("order", parsed.map_err(Refusal::Wrong)));
+        let after = AfterPublish::parse(self.settings.after_publish.as_deref().unwrap_or("keep"));
+        let after = self.take("after_publish", after.map_err(Refusal::Wrong));
+        if mode == Mode::Poll && matches!(order, Some(Order::Claim { .. })) && after == Some(AfterPublish::Keep) {
+            let hint = "for example \"delete\", or \"update:published_at=now()\" with `match = \"published_at is null\"`";
+            let message = "with order `claim` the marks are the position: published rows must be marked or deleted";
+            self.errors.push(RouteError::conflict("after_publish", message).hint(hint));
+        }
+        if mode == Mode::Poll
+            && order.is_none()
+            && self.settings.table.is_some()
+            && self.settings.order.as_deref().is_none_or(str::is_empty)
+        {
+            let hint = "for example \"tick(xid, seq)\", or \"claim(id)\"";
+            self.errors.push(RouteError::conflict("order", "the preset has no order for poll mode").hint(hint));
+        }
+        (order, after)
     }
 
     fn topic(&mut self, topics: &TopicRules, target: &Target) -> Option<TopicRule> {

@@ -94,6 +94,8 @@ pub enum RouterValue {
 /// What all routes of a pipeline share: `[format]`, and the topics that rows may not choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormatSettings {
+    /// Where rows come from.
+    pub mode: Mode,
     /// Pipeline name: header `relay-src`.
     pub pipeline: String,
     /// `{prefix}` in templates; empty = the pipeline's name.
@@ -114,6 +116,16 @@ pub struct FormatSettings {
     pub internal_topics: Vec<String>,
     /// Globs that a topic taken from row data must match; empty = any legal name.
     pub allowed_topics: Vec<String>,
+}
+
+/// Where rows come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The log.
+    #[default]
+    Log,
+    /// The tables, by SQL.
+    Poll,
 }
 
 /// Record timestamp of a row without timestamp column.
@@ -212,6 +224,7 @@ impl RouterValue {
 impl Default for FormatSettings {
     fn default() -> Self {
         Self {
+            mode: Mode::Log,
             pipeline: String::new(),
             topic_prefix: String::new(),
             compat: "relay".to_owned(),

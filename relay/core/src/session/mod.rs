@@ -17,7 +17,7 @@ mod resume;
 mod start;
 
 pub use flow::{Admission, Begun};
-pub use poll::{Rows, Tick, Work};
+pub use poll::{Rows, Tick, Work, row_order, row_position};
 pub use progress::Confirmation;
 
 use crate::checkpoint::{AcceptedGap, LogPoll, Mode, ReadError, Reading, Record, RecordState};

@@ -3,7 +3,7 @@
 //! Work is numbered in the order in which it is first read, and a number serves as the commit LSN of everything that the session shares
 //! with the log: window, rewind, isolation, poison. Numbers live as long as the process; what is stored are snapshots and order values.
 
-use super::{Begun, Fault, Session};
+use super::{Begun, Fault, Reads, Session};
 use crate::checkpoint::PollPosition;
 use crate::error::Kind;
 use crate::lsn::Lsn;
@@ -93,6 +93,18 @@ fn to_seq(order: i64) -> u64 {
 
 fn to_order(seq: u64) -> i64 {
     (seq ^ (1 << 63)) as i64
+}
+
+/// Where a row of a tick stands, for [`Frontier::covers`].
+#[must_use]
+pub fn row_position(number: Lsn, order: i64) -> Position {
+    Position { commit_lsn: number, seq: to_seq(order) }
+}
+
+/// The order value of a row that stands there.
+#[must_use]
+pub fn row_order(position: Position) -> i64 {
+    to_order(position.seq)
 }
 
 // === impl Batch ===
@@ -188,6 +200,10 @@ impl Book {
             part.last = last;
         }
         self.cursor += 1;
+    }
+
+    fn end(&self) -> Lsn {
+        Lsn(self.next)
     }
 
     pub(super) fn rewind(&mut self, frontier: Frontier) {
@@ -293,6 +309,26 @@ impl Session {
         self.commit(number, Lsn(number.0 + 1))?;
         self.book.end_work(last);
         Ok(())
+    }
+
+    /// The next row of a claim stands at this place in it.
+    pub fn seek_index(&mut self, index: u64) {
+        self.seek(index);
+    }
+
+    /// The number behind everything that is known: read to there, all that is known was read.
+    #[must_use]
+    pub fn known_end(&self) -> Lsn {
+        self.book.end()
+    }
+
+    /// The position in the log that a frontier stands for; in poll mode that of the tick it is in.
+    #[must_use]
+    pub fn log_position(&self, frontier: Frontier) -> Lsn {
+        match self.config.reads {
+            Reads::Log => frontier.end_lsn,
+            Reads::Poll { .. } => self.book.position(frontier).1,
+        }
     }
 
     /// The newest tick that is known.

@@ -1,19 +1,23 @@
 //! `relay checkpoint`: shows the stored position, or stores the slot's where there is none.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relay_core::checkpoint::{Checkpoint, ReadCheckpoint, Reading, Record, RecordState};
-use relay_core::session::{self, Server, Slot};
+use relay_core::checkpoint::{Checkpoint, Mode, PollPosition, ReadCheckpoint, Reading, Record, RecordState};
+use relay_core::session::{self, Reads, Server, Slot};
 use relay_core::{Acks, Kind, Lsn};
 use relay_kafka::{CheckpointReader, Deps};
+use relay_postgres::Source;
+use relay_postgres::poll::Hold;
 
 use super::refusal::Refusal;
 use super::run::load_or_report;
 use crate::cli::{ChangeArgs, CheckpointAction, CheckpointArgs, Flags};
 use crate::clock::now_rfc3339;
 use crate::parts;
-use crate::settings::{Settings, SinkKind};
+use crate::settings::{Settings, SinkKind, SourceMode};
+use crate::stream::Routes;
 
 /// How long a store may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,20 +48,30 @@ fn show(flags: &Flags, settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Stores end_lsn = the slot's confirmed position.
+/// Stores end_lsn = the slot's confirmed position; in poll mode that nothing was published yet.
 fn init(flags: &Flags, settings: &Settings, change: ChangeArgs) -> Result<(), Refusal> {
     let source = parts::source(settings).map_err(Refusal::config)?;
-    let routes = parts::routes(settings).map_err(Refusal::config)?;
+    let routes = Arc::new(parts::routes(settings).map_err(Refusal::config)?);
     let reading = read(settings)?;
     refuse_existing(&reading)?;
+    if settings.source.mode == SourceMode::Poll {
+        return init_polling(flags, settings, change, &source, &routes);
+    }
     // Before anything is asked of the person: a slot that is in use makes every answer pointless.
     let pid = source.watch(&mut source.connect()?)?.active_pid;
     if let Some(pid) = pid {
         return Err(busy(&settings.source.log.slot, &format!("is active for pid {pid}")));
     }
     let make = |server: &Server, reading: &Reading| {
-        let session = parts::session(settings, &routes, None);
-        Ok::<_, Refusal>(record(server, usable_slot(server, settings)?, reading, &session))
+        let session = parts::session(settings, &routes, Reads::Log, None);
+        let slot = usable_slot(server, settings)?;
+        Ok::<_, Refusal>(Record {
+            mode: Mode::Log.name().into(),
+            slot: Some(session.slot.clone()),
+            end_lsn: Some(slot.confirmed_flush),
+            publication_fingerprint: server.publication.clone().unwrap_or_default(),
+            ..record(server, reading, &session)
+        })
     };
     let record = make(&source.inspect()?, &reading)?;
     if change.dry_run {
@@ -83,6 +97,49 @@ fn init(flags: &Flags, settings: &Settings, change: ChangeArgs) -> Result<(), Re
         let end = record.end_lsn.unwrap_or_default();
         eprintln!("stored in topic {}: relay goes on at {end}", settings.delivery.checkpoint_topic);
     }
+    print(flags, &record);
+    Ok(())
+}
+
+/// Stores that nothing was published: every row that is kept will be.
+fn init_polling(
+    flags: &Flags,
+    settings: &Settings,
+    change: ChangeArgs,
+    source: &Source,
+    routes: &Arc<Routes>,
+) -> Result<(), Refusal> {
+    let (polling, reads) = parts::polling(settings, routes, false);
+    if !matches!(reads, Reads::Poll { has_ticks: true, .. }) {
+        let message = "no [[outbox]] is polled with order `tick`: the marks in the rows are the position";
+        return Err(Refusal::refused(message.to_owned(), "`relay run` needs no checkpoint here"));
+    }
+    if change.dry_run {
+        eprintln!("dry run: nothing is stored in topic {}", settings.delivery.checkpoint_topic);
+    } else if !change.yes {
+        confirm(&settings.name, &mut std::io::stdin().lock())?;
+    }
+    // Held, the lock keeps every relay of this pipeline waiting.
+    let Hold::Held(held) = source.hold_lock(&polling.poll)? else {
+        return Err(busy("", "the pipeline's advisory lock is held"));
+    };
+    let (server, _) = source.inspect_polling(&settings.name)?;
+    let reading = read(settings)?;
+    refuse_existing(&reading)?;
+    let session = parts::session(settings, routes, reads, None);
+    let record = Record {
+        mode: Mode::Poll.name().into(),
+        end_lsn: Some(server.wal_end),
+        poll: Some(PollPosition::start()),
+        ..record(&server, &reading, &session)
+    };
+    if !change.dry_run {
+        store(settings, &record)?;
+        if flags.quiet == 0 {
+            eprintln!("stored in topic {}: every row that is kept will be published", settings.delivery.checkpoint_topic);
+        }
+    }
+    drop(held);
     print(flags, &record);
     Ok(())
 }
@@ -136,7 +193,8 @@ fn usable_slot<'a>(server: &'a Server, settings: &Settings) -> Result<&'a Slot, 
     Ok(slot)
 }
 
-fn record(server: &Server, slot: &Slot, reading: &Reading, session: &session::Config) -> Record {
+/// A record of everything but the position.
+fn record(server: &Server, reading: &Reading, session: &session::Config) -> Record {
     Record {
         v: Record::VERSION,
         state: RecordState::Stopped,
@@ -144,18 +202,18 @@ fn record(server: &Server, slot: &Slot, reading: &Reading, session: &session::Co
         epoch: reading.highest_epoch + 1,
         instance: session.instance.clone(),
         guarantee: "at-least-once".into(),
-        mode: "log".into(),
+        mode: String::new(),
         system_id: server.system_id.clone(),
         timeline: server.timeline,
         database: server.database.clone(),
-        slot: Some(session.slot.clone()),
-        end_lsn: Some(slot.confirmed_flush),
+        slot: None,
+        end_lsn: None,
         commit_lsn: None,
         seq: None,
         snapshot: None,
         poll: None,
         log_poll: None,
-        publication_fingerprint: server.publication.clone().unwrap_or_default(),
+        publication_fingerprint: String::new(),
         config_fingerprint: session.config_fingerprint.clone(),
         accepted_gaps: Vec::new(),
         written_at: now_rfc3339(),

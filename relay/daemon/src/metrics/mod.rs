@@ -74,6 +74,7 @@ pub(crate) struct TableMetrics {
     delete: Counter,
     truncate: Counter,
     schema_changes: Counter,
+    cleaned: Counter,
 }
 
 // === impl Metrics ===
@@ -133,6 +134,7 @@ impl Metrics {
                 delete: received("delete"),
                 truncate: received("truncate"),
                 schema_changes: counter(&self.recorder, &name::SCHEMA_CHANGES, &[table]),
+                cleaned: counter(&self.recorder, &name::CLEANUP_ROWS, &[table]),
             }
         })
     }
@@ -150,6 +152,11 @@ impl Metrics {
     /// The relation of that table changed since it was last seen.
     pub(crate) fn schema_change(&self, table: &str) {
         self.table(table).schema_changes.increment(1);
+    }
+
+    /// Rows of that table were deleted or marked after publishing.
+    pub(crate) fn cleaned(&self, table: &str, rows: u64) {
+        add(&self.table(table).cleaned, rows);
     }
 
     /// A change was left out by configuration.

@@ -93,6 +93,7 @@ contract! {
     MEMORY_LIMIT "relay_memory_limit_bytes" Gauge, Bytes [] "budget of the buffer";
     BACKPRESSURE "relay_backpressure_seconds_total" Counter, Seconds [] "time during which nothing was read because the sink was full";
     CHECKPOINT_WRITES "relay_checkpoint_writes_total" Counter, Count [] "checkpoints stored";
+    CLEANUP_ROWS "relay_cleanup_rows_total" Counter, Count ["table"] "rows deleted or marked after publishing";
     DLQ_EVENTS "relay_dlq_events_total" Counter, Count ["reason"] "events stored in the dlq";
     CERTIFICATE_EXPIRY "relay_tls_certificate_expiry_timestamp_seconds" Gauge, Seconds ["peer"] "Unix time at which the first certificate of the chain ends: source (the server's chain), sink (certificate files); absent without TLS";
 }

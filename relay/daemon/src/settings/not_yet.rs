@@ -32,7 +32,6 @@ pub(crate) enum Takes {
 
 const CAPTURES: &str = "row captures are";
 const COLUMNS: &str = "the value rules of row captures and outbox envelopes are";
-const POLLING: &str = "polling is";
 const SPOOL: &str = "streaming of transactions in progress is";
 const SNAPSHOTS: &str = "snapshots are";
 const EXACTLY_ONCE: &str = "exactly-once is";
@@ -48,11 +47,6 @@ const fn words(key: &'static str, takes: &'static [&'static str], what: &'static
 
 /// Everything that config.md describes and this version does not do.
 pub(crate) const NOT_YET: &[NotYet] = &[
-    words("source.mode", &["log"], POLLING),
-    default_only("source.poll.interval", POLLING),
-    default_only("source.poll.batch", POLLING),
-    default_only("source.poll.batch_bytes", POLLING),
-    default_only("source.poll.notify", POLLING),
     words("source.log.streaming", &["auto", "off"], SPOOL),
     default_only("source.log.spool_memory", SPOOL),
     default_only("source.log.spool_dir", SPOOL),
@@ -63,9 +57,7 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     words("outbox.preset", &["relay", "debezium", "wal-message", "wal-message-debezium"], "the preset is"),
     words("outbox.format", &["raw"], CLOUDEVENTS),
     default_only("outbox.dataschema", CLOUDEVENTS),
-    default_only("outbox.order", POLLING),
     words("outbox.on_update", &["ignore", "stop"], "publishing updates is"),
-    words("outbox.after_publish", &["keep"], POLLING),
     default_only("outbox.retention", "pruning is"),
     default_only("outbox.source_name", "the preset `tomorrow-one` is"),
     default_only("outbox.outbox_id", "the preset `eventuate-tram` is"),

@@ -107,6 +107,11 @@ impl Confirm {
         self.is_asked = true;
     }
 
+    /// Whether that backend is the last that held something for us.
+    pub(super) fn is_ours(&self, pid: Option<i32>) -> bool {
+        pid == self.pid
+    }
+
     /// Whether the slot is held by somebody else, or by what is left of our own last connection.
     pub(super) fn busy(&self, error: &relay_postgres::Error) -> Busy {
         let fault = error.fault();

@@ -5,6 +5,7 @@ use relay_core::checkpoint::ReadCheckpoint;
 use relay_core::session::{Fault, Input};
 use relay_core::{Kind, Lsn};
 use relay_pgwire::CopyBoth;
+use relay_postgres::poll::{Hold, NewSlot, PollConfig, PollRule};
 use relay_postgres::{Source, TableId};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::Sender;
@@ -31,6 +32,10 @@ pub(crate) enum Done {
     Input(Box<Input>),
     /// The slot is held and its stream open.
     Held(Result<Box<CopyBoth>, relay_postgres::Error>),
+    /// The polling lock was asked for, and the tables were listed.
+    Locked(Result<Hold, relay_postgres::Error>),
+    /// The slot that polling ends at.
+    NewSlot(Result<Box<NewSlot>, relay_postgres::Error>),
     /// Where the server's WAL ended at the signal, if it said so.
     WalEnd {
         /// When the drain must be done.
@@ -100,6 +105,43 @@ impl Jobs {
         });
     }
 
+    /// As [`Jobs::inspect`], for polling: `held` is the backend that holds the lock.
+    pub(super) fn inspect_polling(&mut self, name: &str, held: Option<i32>, ends_in_log: bool) {
+        let (source, name) = (self.source.clone(), name.to_owned());
+        self.start("relay-inspect", move || {
+            let inspect = || {
+                let (polled, holder) = source.inspect_polling(&name)?;
+                let server = if ends_in_log {
+                    relay_core::session::Server { snapshot: polled.snapshot, ..source.inspect()? }
+                } else {
+                    polled
+                };
+                Ok((server, holder))
+            };
+            Done::input(match inspect() {
+                Ok((_, holder)) if held.is_some() && holder != held => {
+                    let message = "the lock is not held by this connection any more".into();
+                    Input::Lost(Fault { kind: Kind::SourceLost, message })
+                }
+                Ok((server, _)) => Input::Inspected(Ok(server)),
+                Err(error) => Input::Inspected(Err(relay_postgres::Error::fault(&error))),
+            })
+        });
+    }
+
+    /// Asks for the polling lock.
+    pub(super) fn lock(&mut self, config: PollConfig, rule: Arc<dyn Fn(&str) -> Option<PollRule> + Send + Sync>) {
+        let source = self.source.clone();
+        self.start("relay-lock", move || {
+            Done::Locked(source.hold_lock(&config).and_then(|mut hold| {
+                if let Hold::Held(poller) = &mut hold {
+                    poller.list_tables(&*rule)?;
+                }
+                Ok(hold)
+            }))
+        });
+    }
+
     /// Asks where the server's WAL ends, for a drain that reads up to there.
     pub(super) fn wal_end(&self, deadline_ms: u64) {
         let source = self.source.clone();
@@ -124,16 +166,24 @@ impl Jobs {
         });
     }
 
-    pub(super) fn create_slot(&mut self) {
+    /// `exports`: polling ends at the slot's snapshot.
+    pub(super) fn create_slot(&mut self, exports: bool) {
         let (source, creating) = (self.source.clone(), Arc::clone(&self.creating));
         self.start("relay-slot", move || {
             let is_done = Arc::new(AtomicBool::new(false));
-            let result = source.create_slot(|pid| {
+            let watch = |pid| {
                 creating.store(pid, Ordering::Relaxed);
                 watch_creation(source.clone(), pid, Arc::clone(&is_done));
-            });
+            };
+            let (new, result) = match exports {
+                true => (Some(source.create_exporting_slot(watch)), Ok(())),
+                false => (None, source.create_slot(watch)),
+            };
             is_done.store(true, Ordering::Relaxed);
             creating.store(0, Ordering::Relaxed);
+            if let Some(new) = new {
+                return Done::NewSlot(new.map(Box::new));
+            }
             Done::input(Input::SlotReady(result.map(|()| None).map_err(|error| error.fault())))
         });
     }

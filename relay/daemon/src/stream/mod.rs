@@ -5,10 +5,12 @@
 
 mod confirm;
 mod jobs;
+mod mark;
 mod note;
 mod obey;
 mod pace;
 mod plans;
+pub(crate) mod poll;
 mod read;
 #[cfg(test)]
 mod steady;
@@ -24,9 +26,10 @@ use jobs::{Done, Jobs};
 use pace::Pace;
 use plans::Plans;
 use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
-use relay_core::session::{Input, Session, State};
+use relay_core::session::{Busy, Fault, Input, Session, State};
 use relay_core::{Event, Kind, Lsn, Position, Sink};
 use relay_pgwire::CopyBoth;
+use relay_postgres::poll::Hold;
 use relay_postgres::{Assembler, Source};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -87,6 +90,8 @@ pub(crate) struct Parts {
     pub(crate) control: Receiver<Control>,
     pub(crate) control_sender: std::sync::mpsc::Sender<Control>,
     pub(crate) window_events: usize,
+    /// How to poll, in place of the slot's stream.
+    pub(crate) polling: Option<poll::Config>,
 }
 
 /// The wire thread's state.
@@ -102,6 +107,7 @@ pub(crate) struct Stream {
     dlq_event: Event,
     tally: Tally,
     copy: Option<CopyBoth>,
+    polling: Option<poll::Polling>,
     confirm: Confirm,
     jobs: Jobs,
     control: Receiver<Control>,
@@ -119,6 +125,14 @@ pub(crate) struct Stream {
     /// The poisonous event met last: it is counted once, however often it is looked at.
     last_poison: Option<Position>,
     exit: Option<u8>,
+}
+
+/// How a stream ended.
+pub(crate) enum Ended {
+    /// With this exit code.
+    Code(u8),
+    /// For the other mode to go on, with whatever signals come.
+    Switch(Receiver<Control>),
 }
 
 /// Why the next frame stays where it is for now.
@@ -167,7 +181,12 @@ impl Stream {
             control,
             control_sender,
             window_events,
+            polling,
         } = parts;
+        let polling = polling.map(|config| {
+            let marker = mark::Marker::start(source.clone(), Arc::clone(&metrics));
+            poll::Polling::new(config, marker)
+        });
         Self {
             jobs: Jobs::new(source.clone(), reader, Arc::clone(&routes), control_sender),
             plans: Plans::new(routes, config.stops_on_unrouted),
@@ -182,6 +201,7 @@ impl Stream {
             event: Event::default(),
             dlq_event: Event::default(),
             copy: None,
+            polling,
             control,
             metrics,
             status,
@@ -197,7 +217,7 @@ impl Stream {
     }
 
     /// Runs until the session has ended. Returns the exit code.
-    pub(crate) fn run(mut self) -> u8 {
+    pub(crate) fn run(mut self) -> Ended {
         let mut published = Instant::now();
         self.obey();
         while !self.session.is_ended() && self.exit.is_none() {
@@ -210,7 +230,10 @@ impl Stream {
         let code = self.exit.or_else(|| self.session.exit_code()).unwrap_or(0);
         self.finish();
         self.publish_status();
-        code
+        if self.exit.is_none() && self.session.is_switch() {
+            return Ended::Switch(self.control);
+        }
+        Ended::Code(code)
     }
 
     /// One turn: acknowledgements, time, orders, then the socket or a wait.
@@ -246,6 +269,15 @@ impl Stream {
         {
             let wait = (blocked.retry - now).min(IDLE_WAIT);
             return self.wait(wait);
+        }
+        if let Some(mut polling) = self.polling.take() {
+            let result = self.poll_turn(&mut polling);
+            self.polling = Some(polling);
+            return match result {
+                Ok(wait) if wait.is_zero() => {}
+                Ok(wait) => self.wait(wait),
+                Err(input) => self.input(input),
+            };
         }
         match self.copy.take() {
             Some(mut copy) if self.session.is_streaming() => {
@@ -288,7 +320,9 @@ impl Stream {
                 self.jobs.abandon_slot_creation(&self.source);
                 if caught_up && self.session.is_streaming() {
                     self.drain_by = Some(deadline_ms);
-                    self.jobs.wal_end(deadline_ms);
+                    if self.polling.is_none() {
+                        self.jobs.wal_end(deadline_ms);
+                    }
                 } else {
                     self.drain(deadline_ms, None);
                 }
@@ -316,6 +350,19 @@ impl Stream {
                 self.blocked = None;
                 self.input(Input::Held(Ok(())));
             }
+            Done::Locked(result) => self.locked(result),
+            Done::NewSlot(result) => {
+                let result = result.map_err(|error| error.fault());
+                // Without the lock, which the session hears of by itself, the slot is nobody's; the next attempt drops it.
+                let exported = match (result, &mut self.polling) {
+                    (Ok(slot), Some(polling)) => polling.end_at(*slot).map(|exported| Ok(Some(exported))),
+                    (Ok(_), None) => None,
+                    (Err(fault), _) => Some(Err(fault)),
+                };
+                if let Some(exported) = exported {
+                    self.input(Input::SlotReady(exported));
+                }
+            }
             Done::Held(Err(error)) => {
                 let busy = self.confirm.busy(&error);
                 self.input(Input::Held(Err(busy)));
@@ -324,6 +371,29 @@ impl Stream {
             Done::Probe(result) => self.probed(result),
             Done::Root(table, root) => self.plans.placed(table, root),
         }
+    }
+
+    /// The job that asked for the polling lock is done.
+    fn locked(&mut self, result: Result<Hold, relay_postgres::Error>) {
+        let result = match result {
+            Ok(Hold::Held(poller)) => {
+                self.confirm.connected(poller.backend_pid());
+                self.status.saw(Peer::Source);
+                self.blocked = None;
+                if let Some(polling) = &mut self.polling {
+                    polling.held(poller, &self.session);
+                }
+                Ok(())
+            }
+            Ok(Hold::Busy(pid)) if pid.is_some() && self.confirm.is_ours(pid) => Err(Busy::OwnGhost),
+            Ok(Hold::Busy(pid)) => {
+                let holder = pid.map_or_else(String::new, |pid| format!(" by the session with pid {pid}"));
+                let message = format!("the advisory lock of pipeline `{}` is held{holder}", self.config.name);
+                Err(Busy::Other(Fault { kind: Kind::SlotBusy, message }))
+            }
+            Err(error) => Err(Busy::Fault(error.fault())),
+        };
+        self.input(Input::Held(result));
     }
 
     fn input(&mut self, input: Input) {
@@ -352,9 +422,10 @@ impl Stream {
         progress.state = session.state();
         progress.is_leader = session.is_leader();
         progress.has_tried |= session.server().is_some() || session.fault().is_some();
-        progress.received = session.received().max(progress.received);
-        progress.frontier = window.frontier().end_lsn;
-        progress.checkpoint = session.stored().end_lsn;
+        let received = if self.polling.is_some() { session.newest_tick().wal_end } else { session.received() };
+        progress.received = received.max(progress.received);
+        progress.frontier = session.log_position(window.frontier());
+        progress.checkpoint = session.log_position(session.stored());
         progress.confirmed = session.confirmed();
         progress.in_flight_events = window.events() as u64;
         progress.in_flight_bytes = window.bytes();

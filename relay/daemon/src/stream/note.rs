@@ -34,8 +34,18 @@ impl Stream {
                 "a switch to the log had begun and left a slot, which holds WAL back"
             ),
             Note::Standby(message) => info!(event = "slot.standby", "another instance streams, waiting to take over: {message}"),
+            Note::Streaming { epoch, .. } if self.polling.is_some() => {
+                if let Some(polling) = &mut self.polling {
+                    polling.started(&self.session);
+                }
+                info!(event = "source.polling", snapshot = %self.session.newest_tick().snapshot, epoch, "polling");
+            }
             Note::Streaming { frontier, epoch } => {
                 info!(event = "source.streaming", lsn = %frontier.end_lsn, epoch, "streaming");
+            }
+            Note::Resumed(_) if self.polling.is_some() => {
+                self.metrics.reconnect("source");
+                info!(event = "source.resumed", "polling goes on");
             }
             Note::Resumed(lsn) => {
                 self.metrics.reconnect("source");
@@ -45,6 +55,9 @@ impl Stream {
                 warn!(event = "gap.accepted", from = %gap.from, to = %gap.to, "the gap is accepted: its changes will not be published");
             }
             Note::Rewinding(reason) => {
+                if let Some(polling) = &mut self.polling {
+                    polling.rewound();
+                }
                 self.metrics.rewind(reason);
                 warn!(event = "sink.rewind", reason = name(reason), "going back to the frontier and sending again from there");
             }

@@ -3,6 +3,7 @@
 use super::Stream;
 use crate::status::Loop;
 use relay_core::session::{Input, Order};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the last words to the server may take.
@@ -24,13 +25,20 @@ impl Stream {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Inspect => {
+                if let Some(polling) = &self.polling {
+                    self.jobs.inspect_polling(&self.config.name, polling.holder(), polling.config.ends_in_log);
+                    return;
+                }
                 let held = self.copy.as_ref().map(relay_pgwire::CopyBoth::backend_pid);
                 self.jobs.inspect(held);
             }
             Order::ReadCheckpoint => self.jobs.read_checkpoint(),
             Order::CreatePublication => self.jobs.create_publication(),
-            Order::CreateSlot => self.jobs.create_slot(),
-            Order::Hold(start) => self.jobs.hold(start, self.config.max_message_bytes),
+            Order::CreateSlot => self.jobs.create_slot(self.polling.is_some()),
+            Order::Hold(start) => match &self.polling {
+                Some(polling) => self.jobs.lock(polling.config.poll.clone(), Arc::clone(&polling.config.rule)),
+                None => self.jobs.hold(start, self.config.max_message_bytes),
+            },
             Order::Store(mut record) => {
                 record.written_at = crate::clock::rfc3339(crate::status::unix_us());
                 for gap in record.accepted_gaps.iter_mut().filter(|gap| gap.at.is_empty()) {
@@ -43,6 +51,9 @@ impl Stream {
             Order::Disconnect => {
                 self.jobs.forget();
                 self.copy = None;
+                if let Some(polling) = &mut self.polling {
+                    polling.release();
+                }
                 self.unblock();
             }
             Order::Purge(scope) => {
@@ -74,6 +85,9 @@ impl Stream {
 
     /// The end: a last word to the server about what is durable, and a clean end of the stream.
     pub(super) fn finish(&mut self) {
+        if let Some(polling) = self.polling.take() {
+            return polling.finish(&self.session);
+        }
         let Some(mut copy) = self.copy.take() else { return };
         let confirmation = self.session.confirmation();
         let status = relay_pgwire::Status {

@@ -2,8 +2,9 @@
 
 use relay_core::session::Fault;
 use relay_core::{Kind, Relation};
-use relay_encode::{MessagePlans, Plan};
+use relay_encode::{AfterPublish, MessagePlans, Order, Plan};
 use relay_postgres::TableId;
+use relay_postgres::poll::{Mark, PollOrder, PollRule};
 use std::time::Instant;
 
 /// What the routes say of tables and messages; shared with the jobs that create the publication.
@@ -50,6 +51,28 @@ impl Routes {
     /// Whether a route takes the rows of this table, given as `schema.table`.
     pub(super) fn names_table(&self, name: &str) -> bool {
         self.routes.names_table(name)
+    }
+
+    /// The orders of the routes that have one, for polling.
+    pub(crate) fn orders(&self) -> impl Iterator<Item = &Order> {
+        self.routes.iter().filter_map(|route| route.order())
+    }
+
+    /// How this table is polled, if a route takes it.
+    pub(crate) fn poll_rule(&self, name: &str) -> Option<PollRule> {
+        let route = self.routes.named(name)?;
+        let order = match route.order()? {
+            Order::Tick { xid, order } => PollOrder::Tick { xid: xid.clone(), order: order.clone() },
+            Order::Claim { order } => PollOrder::Claim { order: order.clone() },
+        };
+        let mark = match route.after_publish() {
+            AfterPublish::Keep => Mark::Keep,
+            AfterPublish::Delete => Mark::Delete,
+            AfterPublish::Update(assignments) => {
+                Mark::Update(assignments.iter().map(|(column, literal)| (column.clone(), literal.sql())).collect())
+            }
+        };
+        Some(PollRule { order, condition: route.poll_condition().map(str::to_owned), mark })
     }
 
     /// Whether any route takes rows, and not only logical messages.

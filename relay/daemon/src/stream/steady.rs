@@ -156,6 +156,7 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
     let kafka = kafka.build(relay_kafka::Deps { acks }).expect("a producer");
     let (control_sender, control) = mpsc::channel::<Control>();
     Stream::new(Parts {
+        polling: None,
         config: Config {
             name: "steady".into(),
             slot: "relay_steady".into(),

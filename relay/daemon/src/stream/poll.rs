@@ -1,0 +1,609 @@
+//! The polling source's turn on the wire thread: ticks and claims become rows, rows take the way that the log's changes take.
+
+use super::mark::{Marker, Task};
+use super::read::{At, Flow, TURN_BYTES};
+use super::{BUSY_WAIT, IDLE_WAIT, Stream};
+use crate::status::Peer;
+use relay_core::session::{Admission, Begun, Fault, Input, Rows, Session, Work, row_order, row_position};
+use relay_core::{Cell, Change, Column, Kind, Lsn, Relation, RelayPos, ReplicaIdentity, Row, Transaction, Value, Xid};
+use relay_pgwire::cells;
+use relay_postgres::TableId;
+use relay_postgres::poll::{Head, Mark, PollColumns, PollConfig, PollRule, PolledTable, Poller, Taken};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// What the wire thread must know to poll.
+#[derive(Clone)]
+pub(crate) struct Config {
+    /// Longest wait between two looks while nothing comes.
+    pub(crate) interval: Duration,
+    /// Pages and lock.
+    pub(crate) poll: PollConfig,
+    /// Whether a slot is to be made, and polling to end at it.
+    pub(crate) ends_in_log: bool,
+    /// What the routes say of a table, given as `schema.table`.
+    pub(crate) rule: Arc<dyn Fn(&str) -> Option<PollRule> + Send + Sync>,
+    /// Whether a route names tables by a glob, so that new ones may appear.
+    pub(crate) has_globs: bool,
+}
+
+/// The polling source of a pipeline.
+pub(super) struct Polling {
+    pub(super) config: Config,
+    /// While the lock is held.
+    poller: Option<Box<Poller>>,
+    /// The tables as they were listed last.
+    tables: Vec<PolledTable>,
+    current: Option<Current>,
+    shapes: Vec<Shape>,
+    cells: Vec<Cell>,
+    /// Parts of ticks to be marked once they are durable.
+    ranges: VecDeque<Range>,
+    claims: HashMap<Lsn, Claim>,
+    /// Marks under way, by table.
+    pending: HashMap<Arc<str>, Arc<AtomicUsize>>,
+    marker: Marker,
+    marked_at: Instant,
+    /// How long the next wait is, and until when this one lasts.
+    wait: Duration,
+    look_at: Instant,
+    has_rows: bool,
+    listed_at: Instant,
+    /// The session went back to its frontier: what was noted beyond it is read, and noted, again.
+    is_rewound: bool,
+}
+
+/// The work whose rows are being read.
+struct Current {
+    work: Work,
+    table: usize,
+    shape: usize,
+    /// Columns that polling reads itself, once the rows' shape is known.
+    columns: Option<PollColumns>,
+    /// The order value of the row at the head of a tick.
+    order: Option<i64>,
+    /// The place of the claimed row at the head, once it has one.
+    index: Option<usize>,
+    /// The places that the rows of a claim had when they were read first.
+    places: Option<HashMap<Vec<String>, usize>>,
+    /// Rows handled since a range was noted: how many, the first and last order value.
+    range: Option<(usize, i64, i64)>,
+}
+
+/// A table's rows as they were described last.
+struct Shape {
+    name: Arc<str>,
+    relation: Relation,
+    columns: Option<Arc<[relay_pgwire::Column]>>,
+}
+
+/// Rows of a tick between two order values.
+struct Range {
+    work: Work,
+    low: i64,
+    high: i64,
+}
+
+/// Rows that were claimed, by their keys.
+struct Claim {
+    table: Arc<str>,
+    keys: Vec<Vec<String>>,
+    /// So many of the keys were given to the marker.
+    marked: usize,
+    has_ended: bool,
+}
+
+/// The first wait between two looks that find nothing.
+const FIRST_WAIT: Duration = Duration::from_millis(1);
+/// How soon to ask again whether a tick's WAL is on disk.
+const FLUSH_WAIT: Duration = Duration::from_millis(1);
+/// How often new tables are looked for, where a route has a glob.
+const LIST_INTERVAL: Duration = Duration::from_secs(10);
+/// Claimed rows are marked at least so often while their claim is being published.
+const MARK_INTERVAL: Duration = Duration::from_millis(500);
+/// Rows of one statement that marks what an earlier process left.
+const LEFT_ROWS: usize = 5_000;
+/// How long a clean stop waits for the last marks.
+const LAST_MARKS: Duration = Duration::from_secs(5);
+
+// === impl Polling ===
+
+impl Polling {
+    pub(super) fn new(config: Config, marker: Marker) -> Self {
+        let now = Instant::now();
+        Self {
+            config,
+            poller: None,
+            tables: Vec::new(),
+            current: None,
+            shapes: Vec::new(),
+            cells: Vec::new(),
+            ranges: VecDeque::new(),
+            claims: HashMap::new(),
+            pending: HashMap::new(),
+            marker,
+            marked_at: now,
+            wait: Duration::ZERO,
+            look_at: now,
+            has_rows: false,
+            listed_at: now,
+            is_rewound: false,
+        }
+    }
+
+    /// Backend that holds the lock, while it does.
+    pub(super) fn holder(&self) -> Option<i32> {
+        self.poller.as_ref().map(|poller| poller.backend_pid())
+    }
+
+    pub(super) fn held(&mut self, poller: Box<Poller>, session: &Session) {
+        if std::mem::take(&mut self.is_rewound) {
+            let inside = session.window().frontier().inside;
+            self.ranges.retain_mut(|range| {
+                let handled = inside.filter(|inside| inside.commit_lsn == range.work.number).map(row_order);
+                range.high = handled.map_or(range.low - 1, |handled| handled.min(range.high));
+                range.low <= range.high
+            });
+        }
+        for table in poller.tables().iter().filter(|table| table.has_null_xid) {
+            tracing::warn!(
+                event = "poll.null_xid",
+                table = table.name,
+                hint = "ALTER TABLE … ALTER COLUMN … SET NOT NULL",
+                "the xid8 column takes NULL; a row with NULL in it is in no tick and is never published"
+            );
+        }
+        self.tables = poller.tables().to_vec();
+        self.poller = Some(poller);
+        self.listed_at = Instant::now();
+        self.look_at = Instant::now();
+    }
+
+    pub(super) fn rewound(&mut self) {
+        self.is_rewound = true;
+    }
+
+    /// The new slot at which polling ends; `None` when the lock was lost meanwhile.
+    pub(super) fn end_at(&mut self, slot: relay_postgres::poll::NewSlot) -> Option<relay_core::session::Exported> {
+        let poller = self.poller.as_mut()?;
+        poller.end_at(slot.exporter, slot.snapshot_name);
+        self.look_at = Instant::now();
+        Some(slot.exported)
+    }
+
+    /// The lock is let go.
+    pub(super) fn release(&mut self) {
+        self.poller = None;
+        self.current = None;
+    }
+
+    /// Polling starts behind a position: what the last process published and had no time to mark is marked now.
+    pub(super) fn started(&mut self, session: &Session) {
+        // Rows of an older life that are not durable are claimed anew.
+        self.claims.clear();
+        self.ranges.clear();
+        let Some(published) = session.published() else { return };
+        let left = |table: &PolledTable| Some((Arc::from(table.name.as_str()), table.mark_left(published, LEFT_ROWS)?));
+        let statements: Vec<(Arc<str>, String)> = self.tables.iter().filter_map(left).collect();
+        for (name, statement) in statements {
+            self.give(&name, vec![statement], true);
+        }
+    }
+
+    fn table(&self, name: &str) -> Option<&PolledTable> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+
+    fn give(&mut self, table: &Arc<str>, statements: Vec<String>, repeats: bool) {
+        if statements.is_empty() {
+            return;
+        }
+        let pending = Arc::clone(self.pending.entry(Arc::clone(table)).or_default());
+        self.marker.give(Task { table: Arc::clone(table), statements, repeats, pending });
+    }
+
+    /// Gives the marker what has become durable.
+    fn mark(&mut self, session: &Session, is_forced: bool) {
+        if self.ranges.is_empty() && self.claims.is_empty() {
+            return;
+        }
+        let frontier = session.window().frontier();
+        while let Some(range) = self.ranges.front() {
+            if !frontier.covers(row_position(range.work.number, range.high)) {
+                break;
+            }
+            let Some(Range { work, low, high }) = self.ranges.pop_front() else { break };
+            if let (Some(table), Rows::Tick { previous, tick, .. }) = (self.table(&work.table), &work.rows) {
+                let statements = table.mark_range(previous, tick, (low, high));
+                self.give(&work.table, statements, false);
+            }
+        }
+        let is_due = is_forced || self.marked_at.elapsed() >= MARK_INTERVAL;
+        let mut batches = Vec::new();
+        for (number, claim) in &mut self.claims {
+            let is_whole = claim.has_ended && frontier.end_lsn > *number;
+            let inside =
+                frontier.inside.filter(|inside| inside.commit_lsn == *number).map_or(0, |inside| inside.seq as usize + 1);
+            let durable = if frontier.end_lsn > *number { claim.keys.len() } else { inside.min(claim.keys.len()) };
+            if durable > claim.marked && (is_whole || is_due) {
+                batches.push((Arc::clone(&claim.table), claim.keys[claim.marked..durable].to_vec()));
+                claim.marked = durable;
+            }
+        }
+        if !batches.is_empty() {
+            self.marked_at = Instant::now();
+        }
+        for (name, keys) in batches {
+            let statement = self.table(&name).and_then(|table| table.mark_keys(&keys));
+            self.give(&name, statement.into_iter().collect(), false);
+        }
+        self.claims.retain(|number, claim| !(claim.has_ended && frontier.end_lsn > *number && claim.marked == claim.keys.len()));
+    }
+
+    fn is_marking(&self, table: &str) -> bool {
+        self.pending.get(table).is_some_and(|pending| pending.load(Ordering::Acquire) > 0)
+    }
+
+    /// Waits until what was published is marked: a clean stop repeats nothing.
+    pub(super) fn finish(mut self, session: &Session) {
+        self.mark(session, true);
+        self.marker.finish(LAST_MARKS);
+    }
+
+    fn shape(&mut self, name: &Arc<str>) -> usize {
+        if let Some(at) = self.shapes.iter().position(|shape| shape.name == *name) {
+            return at;
+        }
+        let (schema, table) = name.split_once('.').unwrap_or(("", name));
+        let relation = Relation {
+            oid: relay_core::Oid(0),
+            schema: schema.into(),
+            name: table.into(),
+            identity: ReplicaIdentity::Default,
+            columns: Vec::new(),
+        };
+        self.shapes.push(Shape { name: Arc::clone(name), relation, columns: None });
+        self.shapes.len() - 1
+    }
+
+    /// Everything known was read: the next look comes at once after rows, ever later without.
+    fn rest(&mut self, now: Instant) {
+        self.wait = if std::mem::take(&mut self.has_rows) {
+            Duration::ZERO
+        } else {
+            (self.wait * 2).max(FIRST_WAIT).min(self.config.interval)
+        };
+        self.look_at = now + self.wait;
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// One turn of polling: how long to wait for a message, or what the session must hear. Nothing here may call the session's orders in:
+    /// they touch what is being borrowed.
+    pub(super) fn poll_turn(&mut self, polling: &mut Polling) -> Result<Duration, Input> {
+        let now = Instant::now();
+        polling.mark(&self.session, !self.session.is_streaming());
+        if let Some(poller) = &mut polling.poller {
+            poller.ping(now).map_err(|error| lost(&error))?;
+            if self.session.is_leader() {
+                self.status.saw(Peer::Source);
+            }
+        }
+        if polling.poller.is_none() || !self.session.is_streaming() {
+            return Ok(self.pause());
+        }
+        self.unblock_or_keep();
+        if let Some(blocked) = self.blocked.as_ref().filter(|blocked| blocked.retry > now) {
+            return Ok((blocked.retry - now).min(IDLE_WAIT));
+        }
+        let result = self.poll_rows(polling);
+        if result.is_err() {
+            polling.current = None;
+        }
+        result
+    }
+
+    /// The longest wait that still sees an acknowledgement in time.
+    fn pause(&self) -> Duration {
+        if self.session.window().events() > 0 { BUSY_WAIT } else { IDLE_WAIT }
+    }
+
+    fn poll_rows(&mut self, polling: &mut Polling) -> Result<Duration, Input> {
+        let mut handled = 0;
+        while handled < TURN_BYTES {
+            if polling.current.is_none()
+                && let Some(wait) = self.next_work(polling)?
+            {
+                return Ok(wait);
+            }
+            match self.head(polling, &mut handled)? {
+                Step::On => {}
+                Step::Leave => return Ok(Duration::ZERO),
+                Step::Empty => {
+                    let is_dense = self.pace.is_dense(Instant::now());
+                    if !is_dense {
+                        self.nudge();
+                    }
+                    let wait = self.pause();
+                    let Some(poller) = &mut polling.poller else { return Ok(wait) };
+                    let bytes = poller.fill(wait).map_err(|error| lost(&error))?;
+                    self.tally.received_bytes(bytes);
+                    if bytes == 0 {
+                        return Ok(Duration::ZERO);
+                    }
+                }
+            }
+        }
+        Ok(Duration::ZERO)
+    }
+
+    /// Begins the next work, or looks for some when it is time; the time to wait when there is nothing to read now.
+    fn next_work(&mut self, polling: &mut Polling) -> Result<Option<Duration>, Input> {
+        let Some(work) = self.session.work() else { return self.look(polling).map(Some) };
+        let shape = polling.shape(&work.table);
+        let Some(poller) = &mut polling.poller else { return Ok(Some(IDLE_WAIT)) };
+        let Some((table, polled)) = poller.table(&work.table) else {
+            let message = format!("{} is not there any more, or not to be polled", work.table);
+            return Err(Input::Stop(Fault { kind: Kind::ColumnMissing, message }));
+        };
+        debug_assert_eq!(polled.is_tick(), matches!(work.rows, Rows::Tick { .. }));
+        match self.session.begin_work(&work).map_err(Input::Stop)? {
+            Begun::Read => {}
+            Begun::Rewind => return Ok(Some(Duration::ZERO)),
+        }
+        let claim = polling.claims.get(&work.number);
+        poller.start(table, &work, claim.map(|claim| claim.keys.as_slice())).map_err(|error| lost(&error))?;
+        let places = claim.map(|claim| claim.keys.iter().cloned().zip(0..).collect());
+        if work.rows == Rows::Claim && places.is_none() {
+            let table = Arc::clone(&work.table);
+            polling.claims.insert(work.number, Claim { table, keys: Vec::new(), marked: 0, has_ended: false });
+        }
+        polling.current = Some(Current { work, table, shape, columns: None, order: None, index: None, places, range: None });
+        Ok(None)
+    }
+
+    /// Takes a tick and claims rows, if it is time to; else the time to wait.
+    fn look(&mut self, polling: &mut Polling) -> Result<Duration, Input> {
+        let now = Instant::now();
+        if now < polling.look_at {
+            self.nudge();
+            let limit = self.pause().min(polling.look_at - now);
+            let Some(poller) = polling.poller.as_mut().filter(|_| !polling.config.poll.notify.is_empty()) else {
+                return Ok(limit);
+            };
+            if poller.wait_notified(limit).map_err(|error| lost(&error))? {
+                polling.look_at = now;
+            }
+            return Ok(Duration::ZERO);
+        }
+        polling.rest(now);
+        let Some(poller) = &mut polling.poller else { return Ok(IDLE_WAIT) };
+        if polling.config.has_globs && now.duration_since(polling.listed_at) >= LIST_INTERVAL {
+            polling.listed_at = now;
+            let rule = Arc::clone(&polling.config.rule);
+            poller.list_tables(&*rule).map_err(|error| lost(&error))?;
+            polling.tables = poller.tables().to_vec();
+        }
+        let names = |is_tick: bool| -> Vec<Arc<str>> {
+            poller.tables().iter().filter(|table| table.is_tick() == is_tick).map(|table| table.name.as_str().into()).collect()
+        };
+        let (ticked, claimed) = (names(true), names(false));
+        let mut is_new = false;
+        if !ticked.is_empty() {
+            match poller.take_tick().map_err(|error| lost(&error))? {
+                Taken::Tick(tick) => is_new = self.session.take_tick(tick, &ticked),
+                Taken::Unflushed => {
+                    polling.look_at = now + FLUSH_WAIT;
+                    return Ok(Duration::ZERO);
+                }
+            }
+        }
+        let is_quiet = polling.wait > Duration::ZERO && !is_new;
+        if (claimed.is_empty() || is_quiet)
+            && let Some(deadline_ms) = self.drain_by.take()
+        {
+            // Everything that was there at the signal is known now.
+            return Err(Input::Drain { deadline_ms, read_to: Some(self.session.known_end()) });
+        }
+        let now_us = crate::status::unix_us();
+        for table in claimed {
+            let is_busy = polling.is_marking(&table) || polling.claims.values().any(|claim| claim.table == table);
+            if !is_busy {
+                self.session.take_claim(table, now_us);
+            }
+        }
+        Ok(Duration::ZERO)
+    }
+
+    /// Deals with what stands at the head of the rows.
+    fn head(&mut self, polling: &mut Polling, handled: &mut usize) -> Result<Step, Input> {
+        let Polling { poller: Some(poller), current: Some(current), shapes, cells: found, claims, .. } = polling else {
+            return Ok(Step::Leave);
+        };
+        if current.columns.is_none() && matches!(poller.head().map_err(|error| lost(&error))?, Head::Row(_)) {
+            let is_new = shapes[current.shape].learn(poller.columns());
+            if is_new && self.plans.changed(TableId(current.shape)) {
+                self.metrics.schema_change(&shapes[current.shape].name);
+            }
+            let relation = &shapes[current.shape].relation;
+            let columns = poller.tables().get(current.table).map(|table| table.columns(|name| relation.column(name)));
+            current.columns = columns.transpose().map_err(|column| {
+                let message = format!("{relation} has no column `{column}`, which polling needs");
+                Input::Stop(Fault { kind: Kind::ColumnMissing, message })
+            })?;
+        }
+        let (size, flow) = match poller.head().map_err(|error| lost(&error))? {
+            Head::Pending => return Ok(Step::Empty),
+            Head::End => {
+                self.end_work(polling)?;
+                return Ok(Step::On);
+            }
+            Head::Row(body) => {
+                cells(body, found).map_err(|error| Input::Lost(Fault { kind: error.kind(), message: error.to_string() }))?;
+                (body.len(), self.polled_row(current, &shapes[current.shape].relation, claims, Row::new(body, found))?)
+            }
+        };
+        match flow {
+            Flow::Done => {
+                poller.consume(size);
+                *handled += size;
+                current.index = None;
+                let range = current.handled(polling.config.poll.batch);
+                if polling.tables.get(current.table).is_some_and(|table| table.rule.mark != Mark::Keep) {
+                    polling.ranges.extend(range);
+                }
+                self.pace.count();
+                polling.has_rows = true;
+                if self.blocked.is_some() {
+                    self.unblock();
+                }
+                Ok(Step::On)
+            }
+            Flow::Blocked(why, wait) => {
+                self.blocked_by(why, wait);
+                Ok(Step::Leave)
+            }
+            Flow::Poisoned(position, poison, name, key) => {
+                self.poisoned(position, &poison, &name, &key);
+                Ok(Step::Leave)
+            }
+            Flow::Stop(fault) => Err(Input::Stop(fault)),
+            Flow::Lost(fault) => Err(Input::Lost(fault)),
+            Flow::Left | Flow::AskRoot(_) | Flow::Notice(_) => Ok(Step::Leave),
+        }
+    }
+
+    /// A row takes the way that a change of the log takes, under the position that polling gives it.
+    fn polled_row(
+        &mut self,
+        current: &mut Current,
+        relation: &Relation,
+        claims: &mut HashMap<Lsn, Claim>,
+        row: Row<'_>,
+    ) -> Result<Flow, Input> {
+        let Some(columns) = &current.columns else { return Ok(Flow::Left) };
+        let work = &current.work;
+        let text = |at: Option<usize>| match at.and_then(|at| row.get(at)) {
+            Some(Value::Text(text)) => text,
+            _ => &[],
+        };
+        let order = text(columns.order);
+        let mut xid = Xid(0);
+        let relay_pos = match &work.rows {
+            Rows::Tick { .. } => {
+                let Some(value) = std::str::from_utf8(order).ok().and_then(|order| order.parse::<i64>().ok()) else {
+                    let message = format!("{relation}: the order column of a row is NULL");
+                    return Err(Input::Stop(Fault { kind: Kind::OrderRepeats, message }));
+                };
+                self.session
+                    .seek_order(value)
+                    .map_err(|fault| Input::Stop(Fault { message: format!("{relation}: {}", fault.message), ..fault }))?;
+                current.order = Some(value);
+                let full = text(columns.xid);
+                xid = Xid(std::str::from_utf8(full).ok().and_then(|xid| xid.parse::<u64>().ok()).unwrap_or(0) as u32);
+                RelayPos::Tick { xid: full, order }
+            }
+            Rows::Claim => {
+                let index = current.index.or_else(|| {
+                    let key: Vec<String> =
+                        columns.key.iter().map(|&at| String::from_utf8_lossy(text(Some(at))).into_owned()).collect();
+                    match &current.places {
+                        Some(places) => places.get(&key).copied(),
+                        None => claims.get_mut(&work.number).map(|claim| {
+                            claim.keys.push(key);
+                            claim.keys.len() - 1
+                        }),
+                    }
+                });
+                let Some(index) = index else {
+                    let message = format!("{relation}: a claimed row came back under another key");
+                    return Err(Input::Stop(Fault { kind: Kind::SourceProtocol, message }));
+                };
+                current.index = Some(index);
+                self.session.seek_index(index as u64);
+                RelayPos::Claim { order }
+            }
+        };
+        let transaction = Transaction { commit_lsn: work.number, commit_time_us: work.time_us, xid };
+        let (_, plans, mut pass) = self.split();
+        pass.transaction = transaction;
+        let (table, change) = (TableId(current.shape), Change::Insert { relation, new: row });
+        Ok(match pass.session.admit() {
+            Admission::Covered => pass.passed(),
+            Admission::Fresh(position) => pass.row(plans, table, &change, At { position, relay_pos }),
+            Admission::Condemned(position, poison) => pass.condemned(plans, table, &change, At { position, relay_pos }, poison),
+        })
+    }
+
+    /// The rows of the work at hand are at their end.
+    fn end_work(&mut self, polling: &mut Polling) -> Result<(), Input> {
+        let Some(mut current) = polling.current.take() else { return Ok(()) };
+        let number = current.work.number;
+        if polling.tables.get(current.table).is_some_and(|table| table.rule.mark != Mark::Keep) {
+            polling.ranges.extend(current.take_range());
+        }
+        if let Some(claim) = polling.claims.get_mut(&number) {
+            claim.has_ended = true;
+        }
+        self.session.end_work(number).map_err(Input::Stop)
+    }
+}
+
+/// What to do after a look at the head.
+enum Step {
+    /// On with the next.
+    On,
+    /// The turn is over.
+    Leave,
+    /// Nothing has come.
+    Empty,
+}
+
+// === impl Current ===
+
+impl Current {
+    /// The row at the head of a tick is dealt with; gives a range once it has as many rows as a page.
+    fn handled(&mut self, batch: usize) -> Option<Range> {
+        let order = self.order.take()?;
+        let (rows, low, high) = self.range.get_or_insert((0, order, order));
+        (*rows, *high) = (*rows + 1, order);
+        let _ = low;
+        if *rows < batch { None } else { self.take_range() }
+    }
+
+    fn take_range(&mut self) -> Option<Range> {
+        let (_, low, high) = self.range.take()?;
+        Some(Range { work: self.work.clone(), low, high })
+    }
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// Takes the shape of the rows at hand; whether it is a new one.
+    fn learn(&mut self, columns: Option<&Arc<[relay_pgwire::Column]>>) -> bool {
+        let Some(columns) = columns.filter(|columns| self.columns.as_ref() != Some(columns)) else { return false };
+        let column = |column: &relay_pgwire::Column| Column {
+            name: column.name.as_str().into(),
+            type_oid: column.type_oid,
+            type_modifier: column.type_modifier,
+            is_key: false,
+        };
+        self.relation.columns = columns.iter().map(column).collect();
+        self.columns = Some(Arc::clone(columns));
+        true
+    }
+}
+
+/// What the server said, as the session takes it.
+fn lost(error: &relay_postgres::Error) -> Input {
+    let fault = error.fault();
+    match fault.kind.directive().action {
+        relay_core::error::Action::StopStream => Input::Stop(fault),
+        _ => Input::Lost(fault),
+    }
+}

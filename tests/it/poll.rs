@@ -1,0 +1,191 @@
+//! Polling on a real server: nothing lost, order kept per key, where a naive query loses rows or turns their order round.
+
+use crate::scene::{Scene, number, sorted};
+use relay_tests::relay::{Builder, Relay};
+use relay_tests::versions::Version;
+use relay_tests::wait::{secs, until};
+
+const POLL: &str = "source.mode = \"poll\"\nsource.poll.interval = \"20ms\"";
+
+fn polled(scene: &Scene) -> Builder {
+    scene.db.prepare_for_poll(&scene.outbox);
+    scene.relay().toml(POLL)
+}
+
+fn polling(scene: &Scene) -> Relay {
+    let mut relay = polled(scene).spawn();
+    relay.until_state("streaming", secs(30));
+    relay
+}
+
+fn insert(scene: &Scene, key: &str, n: u64) -> String {
+    format!(
+        "INSERT INTO {} (topic, key, type, payload) VALUES ('{}', '{key}', 'Written', '{{\"n\": {n}}}')",
+        scene.outbox.table, scene.topic
+    )
+}
+
+#[test]
+fn rows_come_with_the_headers_of_the_log_and_a_position_of_their_own() {
+    for version in [Version::V15, Version::V18] {
+        let scene = Scene::new(&format!("polled{}", version as u32), version);
+        let relay = polling(&scene);
+        scene.write(1, 500);
+        let records = scene.records(500, secs(20));
+        assert_eq!(sorted(records.iter().map(number).collect()), (1..=500).collect::<Vec<_>>());
+        let row = scene.db.sql(&format!("SELECT 'x' || xid || '.' || seq FROM {} WHERE payload->>'n' = '7'", scene.outbox.table));
+        let seventh = records.iter().find(|record| number(record) == 7).expect("it is there");
+        assert_eq!(seventh.header("relay-pos"), Some(row.one()));
+        let names: Vec<&str> = seventh.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["id", "type", "relay-pos"]);
+        assert!(relay.logs().contains("poll.everything"), "one WARN says that there was no checkpoint");
+        assert_eq!(scene.db.sql("SELECT count(*) FROM pg_replication_slots").number(), 0, "no slot is made");
+    }
+}
+
+#[test]
+fn a_row_that_commits_late_is_not_lost_and_holds_back_only_itself() {
+    let scene = Scene::new("late", Version::V15);
+    let _relay = polling(&scene);
+    let mut slow = scene.db.connect("app", "postgres").expect("a connection");
+    slow.batch_execute(&format!("BEGIN; {}", insert(&scene, "slow", 1))).expect("row 1");
+    scene.db.sql(&insert(&scene, "quick", 2));
+    assert_eq!(scene.numbers(1, secs(20)), [2], "row 2 does not wait for row 1");
+    // The naive poller: everything above the highest value it has seen.
+    let seen = scene.db.sql(&format!("SELECT max(seq) FROM {}", scene.outbox.table)).number();
+    slow.batch_execute("COMMIT").expect("row 1 commits");
+    let naive = scene.db.sql(&format!("SELECT count(*) FROM {} WHERE seq > {seen}", scene.outbox.table)).number();
+    assert_eq!(naive, 0, "a query by the order column never sees row 1");
+    assert_eq!(sorted(scene.numbers(2, secs(20))), [1, 2]);
+}
+
+#[test]
+fn an_early_transaction_id_does_not_turn_a_keys_order_round() {
+    let scene = Scene::new("early", Version::V18);
+    let _relay = polling(&scene);
+    scene.db.sql("CREATE TABLE aggregate (id int PRIMARY KEY); INSERT INTO aggregate VALUES (1); GRANT ALL ON aggregate TO app");
+    // Writer A takes its transaction id first, and the aggregate's lock last.
+    let mut a = scene.db.connect("app", "postgres").expect("a connection");
+    a.batch_execute("BEGIN; SELECT pg_current_xact_id()").expect("an early id");
+    scene.db.sql(&format!("BEGIN; SELECT FROM aggregate WHERE id = 1 FOR UPDATE; {}; COMMIT", insert(&scene, "k", 1)));
+    a.batch_execute(&format!("SELECT FROM aggregate WHERE id = 1 FOR UPDATE; {}", insert(&scene, "k", 2))).expect("row 2");
+    a.batch_execute("COMMIT").expect("row 2 commits");
+    let naive = scene.db.sql(&format!("SELECT string_agg(payload->>'n', ',' ORDER BY xid, seq) FROM {}", scene.outbox.table));
+    assert_eq!(naive.one(), "2,1", "by (xid, seq) the order is the wrong one");
+    assert_eq!(scene.numbers(2, secs(20)), [1, 2]);
+}
+
+#[test]
+fn savepoints_and_forgotten_prepared_transactions() {
+    let db = relay_tests::postgres::Postgres::builder(Version::V15).setting("max_prepared_transactions", "5").start();
+    let scene = Scene::on(db, "prepared");
+    let _relay = polling(&scene);
+    scene.db.sql(&format!(
+        "BEGIN; {}; SAVEPOINT a; {}; ROLLBACK TO a; SAVEPOINT b; {}; RELEASE b; COMMIT",
+        insert(&scene, "k", 1),
+        insert(&scene, "k", 2),
+        insert(&scene, "k", 3)
+    ));
+    scene.db.sql(&format!("BEGIN; {}; PREPARE TRANSACTION 'forgotten'", insert(&scene, "p", 4)));
+    scene.db.sql(&format!("BEGIN; {}; ROLLBACK", insert(&scene, "k", 5)));
+    scene.db.sql(&insert(&scene, "k", 6));
+    assert_eq!(scene.numbers(3, secs(20)), [1, 3, 6], "the prepared transaction holds back its own row alone");
+    scene.db.sql("COMMIT PREPARED 'forgotten'");
+    assert_eq!(sorted(scene.numbers(4, secs(20))), [1, 3, 4, 6]);
+}
+
+#[test]
+fn the_cursor_outlives_a_stop_and_nothing_comes_twice() {
+    let scene = Scene::new("cursor", Version::V18);
+    let mut relay = polling(&scene);
+    scene.write(1, 100);
+    scene.numbers(100, secs(20));
+    let exit = relay.terminate();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    scene.write(101, 200);
+    relay.start_again();
+    relay.until_state("streaming", secs(30));
+    scene.write(201, 300);
+    assert_eq!(sorted(scene.numbers(300, secs(20))), (1..=300).collect::<Vec<_>>());
+    let shown = relay.run(&["checkpoint", "show", "--json"]);
+    let record: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(record["mode"], "poll");
+    assert_eq!(record["slot"], serde_json::Value::Null);
+    assert_eq!(record["poll"]["snapshot"], record["poll"]["tick"], "a whole tick was published: {record}");
+}
+
+#[test]
+fn published_rows_are_deleted_or_marked_as_told() {
+    let scene = Scene::new("deleted", Version::V15);
+    let table = &scene.outbox.table;
+    let mut relay = polled(&scene).toml(&format!("[[outbox]]\ntable = {table:?}\nafter_publish = \"delete\"")).spawn();
+    relay.until_state("streaming", secs(30));
+    scene.db.sql(&format!("ALTER TABLE {table} ADD COLUMN done timestamptz; GRANT UPDATE ON {table} TO relay"));
+    let mut open = scene.db.connect("app", "postgres").expect("a connection");
+    open.batch_execute(&format!("BEGIN; {}", insert(&scene, "slow", 0))).expect("a row that is not committed");
+    scene.write(1, 1_000);
+    scene.numbers(1_000, secs(20));
+    until("the rows to be gone", secs(20), || {
+        (scene.db.sql(&format!("SELECT count(*) FROM {table}")).number() == 0).then_some(())
+    });
+    open.batch_execute("COMMIT").expect("the slow one commits");
+    scene.numbers(1_001, secs(20));
+    until("the late row to be gone", secs(20), || {
+        (scene.db.sql(&format!("SELECT count(*) FROM {table}")).number() == 0).then_some(())
+    });
+    relay.terminate();
+    relay.reconfigure(&format!("[[outbox]]\ntable = {table:?}\nafter_publish = \"update:done=now()\""));
+    relay.start_again();
+    relay.until_state("streaming", secs(30));
+    scene.write(2_001, 3_000);
+    scene.numbers(2_001, secs(20));
+    until("the rows to be marked", secs(20), || {
+        (scene.db.sql(&format!("SELECT count(*) FROM {table} WHERE done IS NULL")).number() == 0).then_some(())
+    });
+    assert_eq!(scene.db.sql(&format!("SELECT count(*) FROM {table}")).number(), 1_000);
+}
+
+#[test]
+fn a_table_without_xid8_is_claimed_and_marked() {
+    let scene = Scene::new("claimed", Version::V18);
+    let table = &scene.outbox.table;
+    scene.db.sql(&format!("ALTER TABLE {table} DROP COLUMN xid, ADD COLUMN done timestamptz; GRANT UPDATE ON {table} TO relay"));
+    scene.db.sql(&format!("{}; UPDATE {table} SET done = now()", insert(&scene, "k", 999)));
+    let entry = format!(
+        "[[outbox]]\ntable = {table:?}\norder = \"claim(seq)\"\nmatch = \"done is null\"\nafter_publish = \"update:done=now()\""
+    );
+    let mut relay = scene.relay().toml(POLL).toml(&entry).spawn();
+    relay.until_state("streaming", secs(30));
+    scene.write(1, 2_000);
+    let records = scene.records(2_000, secs(20));
+    assert_eq!(sorted(records.iter().map(number).collect()), (1..=2_000).collect::<Vec<_>>(), "the marked row does not come");
+    let position = records[0].header("relay-pos").expect("a position").to_owned();
+    assert!(position.starts_with("x.") && position[2..].parse::<u64>().is_ok(), "{position}");
+    until("the marks", secs(20), || {
+        (scene.db.sql(&format!("SELECT count(*) FROM {table} WHERE done IS NULL")).number() == 0).then_some(())
+    });
+    relay.terminate();
+    relay.start_again();
+    relay.until_state("streaming", secs(30));
+    scene.write(3_001, 3_010);
+    assert_eq!(scene.numbers(2_010, secs(20)).len(), 2_010, "a clean stop repeats nothing");
+}
+
+#[test]
+fn a_second_poller_waits_and_takes_over() {
+    let scene = Scene::new("second", Version::V15);
+    let builder = polled(&scene);
+    let mut leader = builder.clone().spawn();
+    leader.until_state("streaming", secs(30));
+    let mut standby = builder.spawn();
+    standby.until_state("standby", secs(15));
+    scene.write(1, 10);
+    scene.numbers(10, secs(20));
+    leader.kill_9();
+    standby.until_state("streaming", secs(10));
+    scene.write(11, 20);
+    let numbers = scene.numbers(20, secs(20));
+    let mut distinct = sorted(numbers);
+    distinct.dedup();
+    assert_eq!(distinct, (1..=20).collect::<Vec<_>>());
+}
