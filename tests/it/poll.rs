@@ -189,3 +189,94 @@ fn a_second_poller_waits_and_takes_over() {
     distinct.dedup();
     assert_eq!(distinct, (1..=20).collect::<Vec<_>>());
 }
+
+/// The stored record.
+fn checkpoint(relay: &Relay) -> serde_json::Value {
+    let shown = relay.run(&["checkpoint", "show", "--json"]);
+    serde_json::from_slice(&shown.stdout).expect("JSON")
+}
+
+#[test]
+fn from_the_log_to_polling_nothing_is_lost_and_little_comes_twice() {
+    let scene = Scene::new("topoll", Version::V15);
+    scene.db.prepare_for_poll(&scene.outbox);
+    let mut relay = scene.streaming();
+    scene.write(1, 100);
+    scene.numbers(100, secs(20));
+    let pair = until("a pair of snapshot and position", secs(20), || {
+        let pair = checkpoint(&relay)["log_poll"].clone();
+        pair.is_object().then_some(pair)
+    });
+    // A transaction that is open at the switch belongs to polling.
+    let mut open = scene.db.connect("app", "postgres").expect("a connection");
+    open.batch_execute(&format!("BEGIN; {}", insert(&scene, "open", 900))).expect("an open row");
+    scene.write(101, 150);
+    scene.numbers(150, secs(20));
+    relay.terminate();
+    scene.write(151, 200);
+    relay.reconfigure(POLL);
+    relay.start_again();
+    relay.until_state("streaming", secs(30));
+    open.batch_execute("COMMIT").expect("it commits");
+    scene.write(201, 250);
+    let mut numbers = until("all of it", secs(20), || {
+        let mut distinct = sorted(scene.numbers(251, secs(20)));
+        let all = distinct.len();
+        distinct.dedup();
+        (distinct.len() == 251).then_some((all, distinct))
+    });
+    assert_eq!(numbers.1.pop(), Some(900));
+    assert_eq!(numbers.1, (1..=250).collect::<Vec<_>>());
+    println!("pair {pair}: {} of 150 published in log mode came twice", numbers.0 - 251);
+    assert!(numbers.0 - 251 <= 150, "what the pair's snapshot saw is not repeated");
+    assert!(relay.logs().contains("poll.from_log"), "the switch is told");
+    assert_eq!(checkpoint(&relay)["mode"], "poll");
+    assert_eq!(scene.db.sql("SELECT count(*) FROM pg_replication_slots").number(), 1, "the slot stays");
+}
+
+#[test]
+fn from_polling_to_the_log_nothing_is_lost_or_repeated() {
+    for version in [Version::V15, Version::V18] {
+        let scene = Scene::new(&format!("tolog{}", version as u32), version);
+        let mut relay = polling(&scene);
+        scene.write(1, 100);
+        scene.numbers(100, secs(20));
+        relay.terminate();
+        scene.write(101, 150);
+        relay.reconfigure("source.mode = \"log\"");
+        relay.start_again();
+        // The slot's creation waits for this one; rows keep coming meanwhile.
+        scene.write(151, 160);
+        relay.until_state("streaming", secs(30));
+        until("the log", secs(30), || (checkpoint(&relay)["mode"] == "log").then_some(()));
+        scene.write(161, 200);
+        assert_eq!(sorted(scene.numbers(200, secs(20))), (1..=200).collect::<Vec<_>>());
+        assert!(relay.logs().contains("log.takes_over"));
+        relay.terminate();
+        relay.start_again();
+        relay.until_state("streaming", secs(30));
+        scene.write(201, 210);
+        assert_eq!(sorted(scene.numbers(210, secs(20))), (1..=210).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_slot_that_is_there_already_refuses_the_switch_to_the_log() {
+    let scene = Scene::new("slotted", Version::V18);
+    let mut relay = polling(&scene);
+    scene.write(1, 10);
+    scene.numbers(10, secs(20));
+    relay.terminate();
+    scene.db.sql("SELECT pg_create_logical_replication_slot('relay_slotted', 'pgoutput')");
+    relay.reconfigure("source.mode = \"log\"");
+    relay.start_again();
+    relay.until_state("failed", secs(30));
+    let error = relay.status()["last_error"].clone();
+    assert_eq!(error["code"], "R0234");
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("relay slot drop")), "{error}");
+    scene.db.sql("SELECT pg_drop_replication_slot('relay_slotted')");
+    // It looks again by itself.
+    relay.until_state("streaming", secs(30));
+    scene.write(11, 20);
+    assert_eq!(sorted(scene.numbers(20, secs(20))), (1..=20).collect::<Vec<_>>());
+}

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::inspect::server_version;
+use relay_core::checkpoint::LogPoll;
 use relay_core::{Lsn, Oid};
 use relay_pgwire::{Connection, CopyBoth, quote_identifier, quote_literal, quote_replication_literal};
 use std::fmt;
@@ -260,6 +261,20 @@ impl Source {
             server_clock_us: number(8).unwrap_or_default() as i64,
             oldest_transaction: oldest,
         })
+    }
+
+    /// What is visible to a query, and the end of WAL after that; `None` on a standby, whose snapshots leave out who is in progress.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn snapshot_pair(&self, connection: &mut Connection) -> Result<Option<LogPoll>, Error> {
+        const WHAT: &str = "a snapshot and the end of WAL";
+        let sql = "SELECT pg_current_snapshot(), CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_insert_lsn() END";
+        let rows = connection.query(sql)?;
+        let row = rows.first().ok_or(Error::Answer { query: WHAT })?;
+        let Some(lsn) = row.get(1) else { return Ok(None) };
+        let pair = row.get(0).and_then(|snapshot| Some(LogPoll { snapshot: snapshot.parse().ok()?, lsn: lsn.parse().ok()? }));
+        pair.map(Some).ok_or(Error::Answer { query: WHAT })
     }
 
     /// Ends a backend of our own role, so that a slot creation that is given up leaves no slot behind.

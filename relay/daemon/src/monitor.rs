@@ -2,30 +2,44 @@
 
 use crate::metrics::Metrics;
 use crate::status::{Peer, SlotFacts, Status, unix_us};
+use crate::stream::Control;
+use relay_core::session::State;
 use relay_pgwire::Connection;
 use relay_postgres::{Source, Watched};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The running monitor.
 pub(crate) struct Monitor {
     stop: Sender<()>,
 }
 
+/// How often a pair of snapshot and position is taken, in log mode: what is published twice after a switch to polling is what commits in
+/// about so long, and in the checkpoint interval.
+const PAIR_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the slot is looked at.
 const INTERVAL: Duration = Duration::from_secs(15);
 /// How soon after a failed look.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Starts looking.
-pub(crate) fn start(source: Source, status: Status, metrics: Arc<Metrics>) -> Monitor {
+pub(crate) fn start(source: Source, status: Status, metrics: Arc<Metrics>, pairs: Option<Sender<Control>>) -> Monitor {
     let (stop, stopped) = mpsc::channel::<()>();
     let run = move || {
         let mut connection = None;
+        let mut look_at = Instant::now();
         loop {
-            let wait = if look(&source, &mut connection, &status, &metrics) { INTERVAL } else { RETRY };
+            if Instant::now() >= look_at {
+                look_at += if look(&source, &mut connection, &status, &metrics) { INTERVAL } else { RETRY };
+            }
+            if let Some(pairs) = &pairs
+                && status.progress().state == State::Streaming
+            {
+                take_pair(&source, &mut connection, pairs);
+            }
+            let wait = if pairs.is_some() { PAIR_INTERVAL } else { look_at.saturating_duration_since(Instant::now()) };
             if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
@@ -66,6 +80,20 @@ fn look(source: &Source, connection: &mut Option<Connection>, status: &Status, m
             tracing::debug!(event = "monitor.failed", error = %error, "the slot cannot be looked at");
             *connection = None;
             false
+        }
+    }
+}
+
+/// What a query sees now, and where WAL ends after that: once the log is published to there, polling could go on from the snapshot.
+fn take_pair(source: &Source, connection: &mut Option<Connection>, pairs: &Sender<Control>) {
+    let Some(open) = connection else { return };
+    match source.snapshot_pair(open) {
+        // Without a receiver the process is at its end.
+        Ok(Some(pair)) => drop(pairs.send(Control::Pair(pair))),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::debug!(event = "monitor.failed", error = %error, "no snapshot can be taken");
+            *connection = None;
         }
     }
 }

@@ -94,7 +94,8 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
             let _ = sender.send(Control::Drain { grace, caught_up });
         });
     }
-    let monitor = monitor::start(source.clone(), status.clone(), Arc::clone(&metrics));
+    let pairs = (settings.source.mode == SourceMode::Log).then(|| sender.clone());
+    let monitor = monitor::start(source.clone(), status.clone(), Arc::clone(&metrics), pairs);
     let pipeline = Pipeline { settings, options, source, routes, metrics, status: status.clone(), sender };
     let code = pipeline.run(control);
     signals_of.close();

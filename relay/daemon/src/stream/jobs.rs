@@ -22,6 +22,8 @@ pub(crate) enum Control {
         /// Read to the server's end of WAL first.
         caught_up: bool,
     },
+    /// What a query saw, and where WAL ended after that.
+    Pair(relay_core::checkpoint::LogPoll),
     /// A job is done; the number tells whether anybody still waits for it.
     Done(u64, Done),
 }

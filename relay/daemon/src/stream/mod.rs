@@ -327,6 +327,7 @@ impl Stream {
                     self.drain(deadline_ms, None);
                 }
             }
+            Control::Pair(pair) => self.session.input(Input::Pair(pair)),
             Control::Done(generation, done) => {
                 if let Done::Held(Ok(copy)) = &done {
                     // Wanted or not: until the server notices its end, it holds the slot.
