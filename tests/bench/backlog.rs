@@ -28,6 +28,7 @@ pub(crate) struct Backlog {
     /// Partitions of each topic.
     pub(crate) partitions: i32,
     slot: String,
+    shape: Shape,
 }
 
 /// Length of a payload as text. A third of it is hexadecimal that hardly compresses, as in ids and tokens.
@@ -39,6 +40,11 @@ impl Shape {
     /// Ten rows a transaction, one topic of four partitions.
     pub(crate) fn batch(rows: u64) -> Shape {
         Shape { name: "batch", rows, rows_per_transaction: 10, topics: 0 }
+    }
+
+    /// Ten rows a transaction, one topic, for polling.
+    pub(crate) fn polled(rows: u64) -> Shape {
+        Shape { name: "polled", ..Shape::batch(rows) }
     }
 
     /// One row a transaction, one topic.
@@ -105,9 +111,18 @@ impl Backlog {
             outbox,
             end,
             slot,
+            shape: shape.clone(),
         };
         backlog.tell(db, begin.elapsed());
         backlog
+    }
+
+    /// Writes the same rows once more.
+    pub(crate) fn write_again(&self, db: &Postgres) {
+        let mut client = db.superuser();
+        client.batch_execute("SET synchronous_commit = off").expect("change a setting of the session");
+        client.batch_execute(&self.shape.statement(&self.outbox.table)).unwrap_or_else(|e| panic!("write the backlog: {e:?}"));
+        db.sql("CHECKPOINT");
     }
 
     /// A slot at the beginning of the backlog.

@@ -10,6 +10,7 @@ mod idle;
 mod latency;
 mod machine;
 mod pace;
+mod poll;
 mod producer;
 mod records;
 mod recvlogical;
@@ -86,6 +87,9 @@ fn measure(settings: &Settings) -> Result<Report, String> {
     }
     if settings.wants(Scenario::Idle) {
         report.idle(idle::measure(&servers));
+    }
+    if settings.wants(Scenario::Poll) {
+        report.polled(poll::measure(settings, &servers));
     }
     Ok(report)
 }

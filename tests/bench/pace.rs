@@ -9,11 +9,16 @@ pub(crate) const RATE: u64 = 1_000;
 /// The start of the clock that payloads are stamped with.
 static EPOCH: OnceLock<Instant> = OnceLock::new();
 
-/// Calls `send` with 1, 2, … at the rate; a call that comes late is followed by the next ones without a pause.
-pub(crate) fn run(events: u64, mut send: impl FnMut(u64) -> Result<(), String>) -> Result<Duration, String> {
+/// Calls `send` with 1, 2, … at [`RATE`].
+pub(crate) fn run(events: u64, send: impl FnMut(u64) -> Result<(), String>) -> Result<Duration, String> {
+    run_at(RATE, events, send)
+}
+
+/// Calls `send` with 1, 2, … so often a second; a call that comes late is followed by the next ones without a pause.
+pub(crate) fn run_at(rate: u64, events: u64, mut send: impl FnMut(u64) -> Result<(), String>) -> Result<Duration, String> {
     let start = Instant::now();
     for n in 1..=events {
-        let due = start + Duration::from_micros(n * 1_000_000 / RATE);
+        let due = start + Duration::from_micros(n * 1_000_000 / rate);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         send(n)?;
     }

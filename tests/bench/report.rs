@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::drain::Compared;
 use crate::latency::Measured;
+use crate::poll::Polled;
 use crate::run::{Contender, Run};
 use crate::settings::Scenario;
 
@@ -101,6 +102,54 @@ impl Report {
                 self.push("idle: CPU".into(), format!("{percent:.1} %"), "–".into(), "–".into(), Some(bar));
             }
             Err(e) => self.failures.push(format!("idle: {e}")),
+        }
+    }
+
+    /// Takes polling in.
+    pub(crate) fn polled(&mut self, polled: Result<Polled, String>) {
+        let polled = match polled {
+            Ok(polled) => polled,
+            Err(e) => return self.failures.push(format!("poll: {e}")),
+        };
+        // Rates of equal work: the mean is that of the times.
+        let mean = |rate: fn(&(f64, f64)) -> f64| {
+            polled.rounds.len() as f64 / polled.rounds.iter().map(|round| 1.0 / rate(round)).sum::<f64>()
+        };
+        let (copy, relay) = (mean(|round| round.0), mean(|round| round.1));
+        let rounds: Vec<String> = polled.rounds.iter().map(|(copy, relay)| format!("{:.2}", relay / copy)).collect();
+        self.lines.push(Line::ratio(
+            format!("poll: rate, rows kept (by round {})", rounds.join(", ")),
+            format!("{relay:.0} rows/s"),
+            format!("{copy:.0} rows/s (COPY … ORDER BY seq)"),
+            relay / copy,
+            Some(Bar::at_least(relay / copy, 0.7)),
+        ));
+        if let Some((cpu, rss)) = polled.cost {
+            self.push("poll: CPU, peak RSS".into(), format!("{cpu:.2} us/row, {rss:.1} MiB"), "–".into(), "–".into(), None);
+        }
+        for (name, rate) in &polled.marking {
+            let ratio = format!("{:.2} x", rate / copy);
+            self.push(format!("poll: {name}"), format!("{rate:.0} rows/s"), format!("{copy:.0} rows/s (COPY)"), ratio, None);
+        }
+        for (name, p50, p99) in &polled.latency {
+            let figures = format!("p50 {p50:.2} ms, p99 {p99:.2} ms");
+            self.push(format!("poll: latency at 200 events/s {name}"), figures, "–".into(), "–".into(), None);
+        }
+        if let Some((percent, statements)) = polled.idle {
+            let bar = Bar { text: "< 0.5 %".into(), is_met: percent < 0.5 };
+            self.push("poll: idle CPU".into(), format!("{percent:.2} %"), "–".into(), "–".into(), Some(bar));
+            let bar = Bar { text: "<= 5 a second at 200 ms, and the monitor's".into(), is_met: statements <= 5.6 };
+            self.push("poll: idle statements a second".into(), format!("{statements:.2}"), "–".into(), "–".into(), Some(bar));
+        }
+        if let Some((before, after)) = polled.beside_open {
+            let bar = Bar::at_most(after - before, 1.0, "<= +1 ms");
+            self.push(
+                "poll: rows to Kafka beside an open transaction, p50".into(),
+                format!("{after:.2} ms after all rows"),
+                format!("{before:.2} ms before them"),
+                format!("{:+.2} ms", after - before),
+                Some(bar),
+            );
         }
     }
 

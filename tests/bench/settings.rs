@@ -39,6 +39,8 @@ pub(crate) enum Scenario {
     Latency,
     /// CPU while nothing happens.
     Idle,
+    /// Everything about polling.
+    Poll,
 }
 
 // === impl Settings ===
@@ -82,7 +84,7 @@ impl Settings {
 // === impl Scenario ===
 
 impl Scenario {
-    const ALL: [Scenario; 7] = [
+    const ALL: [Scenario; 8] = [
         Scenario::Drain,
         Scenario::Unix,
         Scenario::Stdout,
@@ -90,6 +92,7 @@ impl Scenario {
         Scenario::Topics,
         Scenario::Latency,
         Scenario::Idle,
+        Scenario::Poll,
     ];
 
     /// The name on the command line.
@@ -102,6 +105,7 @@ impl Scenario {
             Scenario::Topics => "topics",
             Scenario::Latency => "latency",
             Scenario::Idle => "idle",
+            Scenario::Poll => "poll",
         }
     }
 }

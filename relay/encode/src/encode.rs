@@ -324,6 +324,11 @@ fn write_parts(
                 }
             }
             TextPart::RelayPos => position.write(event.out()),
+            TextPart::GeneratedId(id) => {
+                if !id.write(row, event.out())? {
+                    return Ok(false);
+                }
+            }
             TextPart::Null => return Ok(false),
         }
     }
@@ -348,7 +353,9 @@ impl ValueStep {
             return Ok(());
         }
         let out = event.out();
-        if !self.envelope.is_empty() {
+        if let Some(wrap) = &self.wrap {
+            wrap.write(found, row, out)?;
+        } else if !self.envelope.is_empty() {
             self.write_envelope(found, row, out, scratch)?;
         } else if let Some((field, piece)) = found {
             match (self.encoding, piece) {
@@ -356,10 +363,10 @@ impl ValueStep {
                     field.write_decoded(piece, out)?;
                 }
                 (ValueEncoding::JsonString, piece) => write_json_string(field, piece, out, scratch)?,
-                (ValueEncoding::Auto, Piece::Text(text) | Piece::Json(text)) if !field.is_base64 => {
+                (ValueEncoding::Auto | ValueEncoding::Eventuate, Piece::Text(text) | Piece::Json(text)) if !field.is_base64 => {
                     out.extend_from_slice(field.check(text)?.as_bytes());
                 }
-                (ValueEncoding::Auto, piece) => {
+                (ValueEncoding::Auto | ValueEncoding::Eventuate, piece) => {
                     field.write_text(piece, out)?;
                 }
             }

@@ -1,8 +1,11 @@
 //! The header list of a route, resolved, and the rules for names that a row brings.
 
+use crate::array;
 use crate::field::{Field, Piece};
 use crate::json;
 use crate::properties;
+use crate::template::TimeForm;
+use crate::timestamp;
 use relay_core::{Event, Poison, PoisonReason, Row};
 
 /// One step that writes headers.
@@ -12,8 +15,14 @@ pub(crate) enum HeaderStep {
     Field { name: Box<str>, field: Field, keeps_null: bool },
     /// The same for every row.
     Constant { name: Box<str>, value: Box<str> },
-    /// Every entry of an object.
-    Entries(Field),
+    /// Every entry of an object, but for names that are refused.
+    Entries { field: Field, reserved: Box<[Box<str>]> },
+    /// Names and values of two arrays.
+    Arrays { names: Field, values: Field },
+    /// An integer as 8 bytes.
+    Int64 { name: Box<str>, field: Field },
+    /// A time in a form of its own.
+    Time { name: Box<str>, field: Field, form: TimeForm },
     /// The trace context in java.util.Properties text.
     Trace(Field),
 }
@@ -66,9 +75,30 @@ impl HeaderStep {
                 event.header(name, Some(value.as_bytes()));
                 Ok(())
             }
-            HeaderStep::Entries(field) => match field.read(row)? {
+            HeaderStep::Arrays { names, values } => arrays(names, values, row, event, scratch),
+            HeaderStep::Int64 { name, field } => match field.read(row)? {
+                Piece::Null | Piece::Absent => Ok(()),
+                Piece::Text(text) | Piece::Json(text) => {
+                    let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
+                    let number = number.ok_or_else(|| field.poison("is not an integer of 64 bits"))?;
+                    event.header(name, Some(&number.to_be_bytes()));
+                    Ok(())
+                }
+                _ => Err(field.poison("is not an integer of 64 bits")),
+            },
+            HeaderStep::Time { name, field, form } => match field.read(row)? {
+                Piece::Null | Piece::Absent => Ok(()),
+                Piece::Text(text) => {
+                    let ms = timestamp::parse(text).map_err(|_| field.poison("is not a time that can be written"))?;
+                    timestamp::write(ms, *form, event.out());
+                    event.end_header(name);
+                    Ok(())
+                }
+                _ => Err(field.poison("is not a timestamp")),
+            },
+            HeaderStep::Entries { field, reserved } => match field.read(row)? {
                 Piece::Null | Piece::Absent | Piece::Text(b"{}") => Ok(()),
-                Piece::Text(object) | Piece::Json(object) => entries(field, object, event, scratch),
+                Piece::Text(object) | Piece::Json(object) => entries(field, reserved, object, event, scratch),
                 Piece::Hex(_) | Piece::Bytes(_) => Err(not_an_object(field)),
             },
             HeaderStep::Trace(field) => match field.read(row)? {
@@ -91,7 +121,13 @@ fn not_an_object(field: &Field) -> Poison {
 }
 
 /// String values raw, others as their JSON text, null as a null value.
-fn entries(field: &Field, object: &[u8], event: &mut Event, scratch: &mut HeaderScratch) -> Result<(), Poison> {
+fn entries(
+    field: &Field,
+    reserved: &[Box<str>],
+    object: &[u8],
+    event: &mut Event,
+    scratch: &mut HeaderScratch,
+) -> Result<(), Poison> {
     field.check(object)?;
     let Some(members) = json::members(object) else { return Err(not_an_object(field)) };
     for member in members {
@@ -106,6 +142,10 @@ fn entries(field: &Field, object: &[u8], event: &mut Event, scratch: &mut Header
         }
         let name = std::str::from_utf8(if plain { member.name } else { &scratch.name }).unwrap_or_default();
         check_name(name).map_err(|message| Poison::new(PoisonReason::Header, format!("column `{}`: {message}", field.name)))?;
+        if reserved.iter().any(|reserved| **reserved == *name) {
+            let message = format!("column `{}`: the header `{name}` is not the row's to set", field.name);
+            return Err(Poison::new(PoisonReason::Header, message));
+        }
         match json::string_inside(member.value) {
             Some(inside) if memchr::memchr(b'\\', inside).is_none() => event.header(name, Some(inside)),
             Some(inside) => {
@@ -119,6 +159,48 @@ fn entries(field: &Field, object: &[u8], event: &mut Event, scratch: &mut Header
         }
     }
     Ok(())
+}
+
+/// Names and values of two arrays, in order.
+fn arrays(names: &Field, values: &Field, row: &Row<'_>, event: &mut Event, scratch: &mut HeaderScratch) -> Result<(), Poison> {
+    let (names_text, values_text) = match (names.read(row)?, values.read(row)?) {
+        (Piece::Null | Piece::Absent, Piece::Null | Piece::Absent) => return Ok(()),
+        (Piece::Text(names), Piece::Text(values)) => (names, values),
+        _ => return Err(unequal(names, values)),
+    };
+    let mut list: Vec<Option<Vec<u8>>> = Vec::new();
+    let is_array = array::read(values_text, &mut scratch.value, |value| {
+        list.push(value.map(<[u8]>::to_vec));
+        true
+    });
+    if !is_array {
+        return Err(values.poison("is not a one-dimensional array"));
+    }
+    let mut values_left = list.iter();
+    let mut failed = None;
+    let is_array = array::read(names_text, &mut scratch.key, |name| {
+        let name = name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+        match (check_name(name), values_left.next()) {
+            (Ok(()), Some(value)) => event.header(name, value.as_deref()),
+            (Ok(()), None) => failed = Some(unequal(names, values)),
+            (Err(message), _) => {
+                failed = Some(Poison::new(PoisonReason::Header, format!("column `{}`: {message}", names.name)));
+            }
+        }
+        failed.is_none()
+    });
+    match failed {
+        Some(poison) => Err(poison),
+        None if !is_array => Err(names.poison("is not a one-dimensional array")),
+        None if values_left.next().is_some() => Err(unequal(names, values)),
+        None => Ok(()),
+    }
+}
+
+#[cold]
+fn unequal(names: &Field, values: &Field) -> Poison {
+    let message = format!("columns `{}` and `{}` have different numbers of elements", names.name, values.name);
+    Poison::new(PoisonReason::Header, message)
 }
 
 /// Those of traceparent, tracestate and baggage that the text has; the last of equal keys counts, as in Java.

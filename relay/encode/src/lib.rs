@@ -34,6 +34,7 @@
 //! assert_eq!((event.topic(), event.key(), event.value()), ("outbox.event.order", Some(&b"o1"[..]), Some(&b"{}"[..])));
 //! ```
 
+mod array;
 mod binary;
 pub mod dlq;
 mod encode;
@@ -60,6 +61,7 @@ pub mod sql;
 mod template;
 mod timestamp;
 mod topic;
+mod wrap;
 
 pub use encode::{FilterReason, Outcome};
 pub use error::{PlanError, RouteError};

@@ -2,13 +2,15 @@
 
 use crate::encode::Scratch;
 use crate::error::PlanError;
-use crate::field::{Field, Form, Names, oid};
+use crate::field::{Field, Form, Names, Piece, oid};
 use crate::headers::HeaderStep;
 use crate::predicate::{Term, Test};
 use crate::route::{Route, Target, TopicRule, ValueEncoding};
 use crate::template::{Expression, HeaderItem, Part, Reference, Variable};
-use relay_core::{Kind, Relation};
+use crate::wrap::Eventuate;
+use relay_core::{Kind, Poison, Relation, Row};
 use std::cell::RefCell;
+use std::io::Write;
 use std::sync::Arc;
 
 /// What turns the rows of one relation version, or the messages of one prefix, into events.
@@ -57,6 +59,14 @@ pub(crate) enum TextPart {
     Field(Field),
     RelayPos,
     Null,
+    GeneratedId(GeneratedId),
+}
+
+/// An id made of a number in the row and one of the route's.
+#[derive(Clone, Debug)]
+pub(crate) struct GeneratedId {
+    pub(crate) field: Field,
+    pub(crate) number: u64,
 }
 
 /// How the record value is made.
@@ -67,6 +77,8 @@ pub(crate) struct ValueStep {
     /// What NULL becomes without `tombstone_on_null`.
     pub(crate) null: &'static [u8],
     pub(crate) envelope: Box<[EnvelopeMember]>,
+    /// `wrap:eventuate`.
+    pub(crate) wrap: Option<Eventuate>,
 }
 
 /// A member of the envelope object: `,"name":`, and its column.
@@ -121,6 +133,24 @@ impl Plan {
     }
 }
 
+// === impl GeneratedId ===
+
+impl GeneratedId {
+    /// Appends 16 digits of the row's number, `-`, 16 digits of the route's; false when the row's is NULL.
+    pub(crate) fn write(&self, row: &Row<'_>, out: &mut Vec<u8>) -> Result<bool, Poison> {
+        let text = match self.field.read(row)? {
+            Piece::Text(text) => text,
+            Piece::Null | Piece::Absent => return Ok(false),
+            _ => return Err(self.field.poison("is not an integer")),
+        };
+        let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
+        let number = number.ok_or_else(|| self.field.poison("is not an integer"))?;
+        // Writing to memory does not fail.
+        let _ = write!(out, "{number:016x}-{:016x}", self.number);
+        Ok(true)
+    }
+}
+
 // === impl Resolver ===
 
 impl Resolver<'_> {
@@ -156,7 +186,15 @@ impl Resolver<'_> {
         {
             return Err(self.wrong_type("partition", field, "it must be smallint, integer or bigint"));
         }
-        let value = self.value()?;
+        let mut value = self.value()?;
+        if route.value_encoding == ValueEncoding::Eventuate {
+            let headers = Reference { column: "headers".to_owned(), pointer: None, is_base64: false, is_optional: false };
+            let generated = id.alternatives.iter().flatten().find_map(|part| match part {
+                TextPart::GeneratedId(id) => Some(id.clone()),
+                _ => None,
+            });
+            value.wrap = Some(Eventuate { headers: self.field("value_encoding", &headers)?, id: generated });
+        }
         let members = match self.names {
             Names::Members(names) => names.into(),
             Names::Columns(_) => Box::default(),
@@ -231,8 +269,10 @@ impl Resolver<'_> {
         let mut missing = None;
         for alternative in &expression.alternatives {
             let is_forgiving = |error: &PlanError| {
-                let is_optional =
-                    |part: &Part| matches!(part, Part::Field(field) if field.is_optional && field.column == error.column);
+                let is_optional = |part: &Part| match part {
+                    Part::Field(field) | Part::GeneratedId(field) => field.is_optional && field.column == error.column,
+                    _ => false,
+                };
                 error.kind == Kind::ColumnMissing && alternative.iter().any(is_optional)
             };
             match self.alternative(field, alternative) {
@@ -264,6 +304,14 @@ impl Resolver<'_> {
                 Part::Field(reference) => {
                     let found = self.field(field, reference)?;
                     resolved.push(TextPart::Field(found));
+                    continue;
+                }
+                Part::GeneratedId(reference) => {
+                    let found = self.field(field, reference)?;
+                    // The shards of an outbox are told apart by the number behind the table's name.
+                    let shard = self.variable(Variable::TableSuffix).parse::<u64>().unwrap_or(0);
+                    let number = self.route.outbox_id.wrapping_add(shard);
+                    resolved.push(TextPart::GeneratedId(GeneratedId { field: found, number }));
                     continue;
                 }
             };
@@ -309,14 +357,38 @@ impl Resolver<'_> {
                         steps.push(HeaderStep::Field { name: name.as_str().into(), field, keeps_null });
                     }
                 }
-                HeaderItem::Entries(reference) => {
+                HeaderItem::Entries { reference, reserved } => {
                     if let Some(field) = self.listed("headers", reference)? {
                         if matches!(field.form, Form::Bytea | Form::Bool) {
                             return Err(self.wrong_type("headers", &field, "entries need a json, jsonb or text column"));
                         }
-                        steps.push(HeaderStep::Entries(field));
+                        let reserved = reserved.iter().map(|name| name.as_str().into()).collect();
+                        steps.push(HeaderStep::Entries { field, reserved });
                     }
                 }
+                HeaderItem::Arrays { names, values } => {
+                    if let Some((names, values)) = self.listed("headers", names)?.zip(self.listed("headers", values)?) {
+                        steps.push(HeaderStep::Arrays { names, values });
+                    }
+                }
+                HeaderItem::Int64(name, reference) => {
+                    if let Some(field) = self.listed("headers", reference)? {
+                        if !matches!(field.type_oid, oid::INT2 | oid::INT4 | oid::INT8) && !is_raw_json(&field) {
+                            return Err(self.wrong_type("headers", &field, "int64be needs an integer column"));
+                        }
+                        steps.push(HeaderStep::Int64 { name: name.as_str().into(), field });
+                    }
+                }
+                HeaderItem::Time { name, reference, form } => {
+                    if let Some(field) = self.listed("headers", reference)? {
+                        if !matches!(field.type_oid, oid::TIMESTAMP | oid::TIMESTAMPTZ) {
+                            return Err(self.wrong_type("headers", &field, "time needs a timestamp or timestamptz column"));
+                        }
+                        steps.push(HeaderStep::Time { name: name.as_str().into(), field, form: *form });
+                    }
+                }
+                // The route has put the text in its place.
+                HeaderItem::SourceName(_) => {}
             }
         }
         for (name, reference) in &route.trace {
@@ -358,8 +430,8 @@ impl Resolver<'_> {
         let is_json = alternatives.first().is_some_and(|field| field.form == Form::Json || is_raw_json(field));
         let is_json = is_json || route.value_encoding == ValueEncoding::JsonString;
         let envelope = self.envelope()?;
-        let null: &[u8] = if is_json { b"null" } else { b"" };
-        Ok(ValueStep { alternatives: alternatives.into(), encoding: route.value_encoding, null, envelope })
+        let null: &[u8] = if is_json && !route.is_null_empty { b"null" } else { b"" };
+        Ok(ValueStep { alternatives: alternatives.into(), encoding: route.value_encoding, null, envelope, wrap: None })
     }
 
     fn envelope(&mut self) -> Result<Box<[EnvelopeMember]>, PlanError> {

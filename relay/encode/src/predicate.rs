@@ -180,7 +180,12 @@ fn tokens(text: &str) -> Result<Vec<Token>, Refusal> {
             tokens.push(Token::Constant(Constant::Number(number.to_owned())));
             length
         } else if first.is_alphabetic() || first == '_' {
-            let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '#' | '/' | '~');
+            let mut is_pointer = false;
+            let mut is_part = |c: char| {
+                // A JSON pointer's names may have a dash or a dot.
+                is_pointer |= c == '#';
+                c.is_alphanumeric() || matches!(c, '_' | '$' | '#' | '/' | '~') || (is_pointer && matches!(c, '-' | '.'))
+            };
             let length = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
             tokens.push(Token::Word(rest[..length].to_owned()));
             length

@@ -13,6 +13,8 @@ pub struct Preset {
     pub tier: &'static str,
     /// Why it cannot be polled; empty where it can.
     pub no_poll: &'static str,
+    /// A column that the user's own `match` must name; empty for none.
+    pub requires_match: &'static str,
     /// Shown at start and by `doctor`; empty for none.
     pub warn: &'static str,
     /// The table as TOML, as `relay preset show` prints it.
@@ -21,12 +23,13 @@ pub struct Preset {
     pub(crate) table_sql: Option<&'static str>,
 }
 
-/// The presets of this version.
+/// The presets, the own one first, then by tier.
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "relay",
         tier: "own",
         no_poll: "",
+        requires_match: "",
         warn: "",
         toml: include_str!("../presets/relay.toml"),
         table_sql: Some(include_str!("../presets/relay.sql")),
@@ -35,14 +38,142 @@ pub const PRESETS: &[Preset] = &[
         name: "debezium",
         tier: "A",
         no_poll: "",
+        requires_match: "",
         warn: "",
         toml: include_str!("../presets/debezium.toml"),
         table_sql: Some(include_str!("../presets/debezium.sql")),
     },
     Preset {
+        name: "debezium-quarkus",
+        tier: "A",
+        no_poll: "with remove-after-insert, its default, a row is deleted in the transaction that inserts it, and a poller never sees it; with it off, write the table with preset = \"debezium\"",
+        requires_match: "",
+        warn: "`timestamp` has no zone and is read as UTC; `relay doctor` compares it with the commit time",
+        toml: include_str!("../presets/debezium-quarkus.toml"),
+        table_sql: Some(include_str!("../presets/debezium-quarkus.sql")),
+    },
+    Preset {
+        name: "eventuate-tram",
+        tier: "A",
+        no_poll: "",
+        requires_match: "",
+        warn: "stop Eventuate's own CDC: both would publish; in log mode nobody sets `published`, so its cleaner must be replaced",
+        toml: include_str!("../presets/eventuate-tram.toml"),
+        table_sql: Some(include_str!("../presets/eventuate-tram.sql")),
+    },
+    Preset {
+        name: "kafka-columns",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "",
+        toml: include_str!("../presets/kafka-columns.toml"),
+        table_sql: Some(include_str!("../presets/kafka-columns.sql")),
+    },
+    Preset {
+        name: "tomorrow-one",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "switch its own processor off (fresh rows in outbox_kafka_lock show that it runs): both would publish",
+        toml: include_str!("../presets/tomorrow-one.toml"),
+        table_sql: Some(include_str!("../presets/tomorrow-one.sql")),
+    },
+    Preset {
+        name: "goharvest",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "stop its harvesters: both would publish; its own publisher places keys by CRC32: to keep them in their partitions set sink.kafka.partitioner = \"consistent_random\"",
+        toml: include_str!("../presets/goharvest.toml"),
+        table_sql: Some(include_str!("../presets/goharvest.sql")),
+    },
+    Preset {
+        name: "brighter",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "switch its sweeper off: both would publish; its own publisher places keys by CRC32: to keep them in their partitions set sink.kafka.partitioner = \"consistent_random\"",
+        toml: include_str!("../presets/brighter.toml"),
+        table_sql: Some(include_str!("../presets/brighter.sql")),
+    },
+    Preset {
+        name: "open-outbox",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "stop its relay: both would publish; rows due in the future wait with order `claim` alone, in log mode they follow `on_scheduled`; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        toml: include_str!("../presets/open-outbox.toml"),
+        table_sql: Some(include_str!("../presets/open-outbox.sql")),
+    },
+    Preset {
+        name: "watermill",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "its consumers keep offsets of their own and delete nothing: rows stay until somebody prunes them; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        toml: include_str!("../presets/watermill.toml"),
+        table_sql: Some(include_str!("../presets/watermill.sql")),
+    },
+    Preset {
+        name: "watermill-forwarder",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "stop the forwarder daemon: both would publish; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        toml: include_str!("../presets/watermill-forwarder.toml"),
+        table_sql: Some(include_str!("../presets/watermill.sql")),
+    },
+    Preset {
+        name: "watermill-queue",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "other consumers of the queue and relay each act on a message; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        toml: include_str!("../presets/watermill-queue.toml"),
+        table_sql: Some(include_str!("../presets/watermill-queue.sql")),
+    },
+    Preset {
+        name: "cap",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "CAP's own sender publishes the same rows: use a transport that does nothing, or poll mode, where relay sets StatusName; delayed messages follow `on_scheduled` in log mode; its own publisher places keys by CRC32: to keep them in their partitions set sink.kafka.partitioner = \"consistent_random\"",
+        toml: include_str!("../presets/cap.toml"),
+        table_sql: Some(include_str!("../presets/cap.sql")),
+    },
+    Preset {
+        name: "pg-transactional-outbox",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "stop its listener or poller: both would handle the rows",
+        toml: include_str!("../presets/pg-transactional-outbox.toml"),
+        table_sql: Some(include_str!("../presets/pg-transactional-outbox.sql")),
+    },
+    Preset {
+        name: "namastack",
+        tier: "B",
+        no_poll: "",
+        requires_match: "handler_id",
+        warn: "one row is written for each registered handler: leave the Kafka handler's rows to relay alone",
+        toml: include_str!("../presets/namastack.toml"),
+        table_sql: Some(include_str!("../presets/namastack.sql")),
+    },
+    Preset {
+        name: "pgmq",
+        tier: "B",
+        no_poll: "",
+        requires_match: "",
+        warn: "other consumers of the queue and relay each act on a message; a `vt` in the future is a delayed message, which waits with order `claim` alone; an unlogged queue never reaches the log",
+        toml: include_str!("../presets/pgmq.toml"),
+        table_sql: Some(include_str!("../presets/pgmq.sql")),
+    },
+    Preset {
         name: "wal-message",
         tier: "B",
         no_poll: "logical messages are in the log alone",
+        requires_match: "",
         warn: "by default every role may call pg_logical_emit_message and so write events; `relay preset sql` prints the REVOKE",
         toml: include_str!("../presets/wal-message.toml"),
         table_sql: None,
@@ -51,28 +182,11 @@ pub const PRESETS: &[Preset] = &[
         name: "wal-message-debezium",
         tier: "B",
         no_poll: "logical messages are in the log alone",
+        requires_match: "",
         warn: "by default every role may call pg_logical_emit_message and so write events; `relay preset sql` prints the REVOKE",
         toml: include_str!("../presets/wal-message-debezium.toml"),
         table_sql: None,
     },
-];
-
-/// Presets that the specification promises and a later version brings.
-const LATER: &[&str] = &[
-    "debezium-quarkus",
-    "eventuate-tram",
-    "kafka-columns",
-    "tomorrow-one",
-    "goharvest",
-    "brighter",
-    "open-outbox",
-    "watermill",
-    "watermill-forwarder",
-    "watermill-queue",
-    "cap",
-    "pg-transactional-outbox",
-    "namastack",
-    "pgmq",
 ];
 
 /// Layouts that are documented and not compiled in.
@@ -117,9 +231,6 @@ impl Preset {
         }
         let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
         let known = format!("known presets: {}", known.join(", "));
-        if LATER.contains(&name) {
-            return Err(RouteError::not_implemented("preset", format!("the preset `{name}`")).hint(known));
-        }
         if DOCUMENTED.contains(&name) {
             let message = format!("`{name}` is not a preset; its layout is described in docs/presets.md");
             return Err(RouteError::value("preset", message).hint(known));
@@ -146,7 +257,7 @@ impl Preset {
 mod tests {
     use super::*;
     use crate::route::Route;
-    use crate::settings::FormatSettings;
+    use crate::settings::{FormatSettings, Mode};
     use relay_core::Kind;
 
     #[test]
@@ -154,16 +265,33 @@ mod tests {
         for preset in PRESETS {
             let settings = preset.settings().expect(preset.name);
             assert_eq!(settings.preset.as_deref(), Some(preset.name));
-            Route::new(settings, &FormatSettings::default()).expect(preset.name);
+            for mode in [Mode::Log, Mode::Poll] {
+                let mut user = OutboxSettings {
+                    preset: settings.preset.clone(),
+                    table: settings.table.clone(),
+                    message: settings.message.clone(),
+                    source_name: Some("shop".into()),
+                    ..OutboxSettings::default()
+                };
+                if !preset.requires_match.is_empty() {
+                    let error =
+                        Route::new(user.clone(), &FormatSettings { mode, ..FormatSettings::default() }).expect_err("a match");
+                    assert!(error[0].message.contains(preset.requires_match));
+                    user.matches = Some(format!("{} = 'x'", preset.requires_match));
+                }
+                let made = Route::new(user, &FormatSettings { mode, ..FormatSettings::default() });
+                let needs_mark = matches!(preset.name, "debezium" | "kafka-columns") && mode == Mode::Poll;
+                let is_refused = mode == Mode::Poll && !preset.no_poll.is_empty();
+                assert_eq!(made.is_err(), needs_mark || is_refused, "{} {mode:?}: {made:?}", preset.name);
+            }
         }
     }
 
     #[test]
     fn other_names_say_what_is_known() {
-        let later = Preset::find("pgmq").expect_err("later");
-        assert_eq!(later.kind, Kind::ConfigNotImplemented);
-        assert!(later.hint.contains("wal-message") && later.message.contains("pgmq"));
         assert!(Preset::find("axon").expect_err("documented").message.contains("docs/presets.md"));
-        assert_eq!(Preset::find("x").expect_err("unknown").kind, Kind::ConfigValue);
+        let unknown = Preset::find("x").expect_err("unknown");
+        assert_eq!(unknown.kind, Kind::ConfigValue);
+        assert!(unknown.hint.contains("wal-message") && unknown.hint.contains("pgmq"));
     }
 }

@@ -30,6 +30,10 @@ pub struct Route {
     pub(crate) key: Option<Expression>,
     pub(crate) value: Vec<Reference>,
     pub(crate) value_encoding: ValueEncoding,
+    /// `… ?? empty()`: a value that is NULL or missing has no bytes.
+    pub(crate) is_null_empty: bool,
+    /// Part of generated ids.
+    pub(crate) outbox_id: u64,
     /// Name in the object and column.
     pub(crate) envelope: Vec<(String, Reference)>,
     pub(crate) headers: Vec<HeaderItem>,
@@ -71,6 +75,8 @@ pub(crate) enum ValueEncoding {
     Auto,
     Base64,
     JsonString,
+    /// `wrap:eventuate`.
+    Eventuate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +145,12 @@ impl Route {
         if format.mode == Mode::Poll && !preset.no_poll.is_empty() {
             let message = format!("`{}` cannot be polled: {}", preset.name, preset.no_poll);
             errors.push(RouteError::conflict("preset", message).hint("set source.mode = \"log\""));
+        }
+        if !preset.requires_match.is_empty() && !names_column(settings.matches.as_deref(), preset.requires_match) {
+            let column = preset.requires_match;
+            let message =
+                format!("preset `{}` needs a condition on `{column}`: several rows are written for one event", preset.name);
+            errors.push(RouteError::value("match", message).hint(format!("match = \"{column} = '…'\"")));
         }
         let settings = settings.over(preset_settings);
         let mut reader = Reader { settings: &settings, errors };
@@ -287,10 +299,9 @@ impl Reader<'_> {
     /// Values that are legal and wait for a later version.
     fn refuse_later(&mut self, format: &FormatSettings) {
         let settings = self.settings;
-        let fixed: [Fixed<'_>; 6] = [
+        let fixed: [Fixed<'_>; 5] = [
             ("format", settings.format.as_deref(), &["raw"], &["cloudevents"]),
             ("dataschema", settings.dataschema.as_deref(), &[""], &[""]),
-            ("source_name", settings.source_name.as_deref(), &[], &[""]),
             ("schema_version", settings.schema_version.as_deref(), &[""], &[""]),
             ("format.compat", Some(&format.compat), &["relay"], &["debezium"]),
             ("format.invalid_utf8", Some(&format.invalid_utf8), &["poison"], &["replace", "base64"]),
@@ -300,9 +311,6 @@ impl Reader<'_> {
             if !now.contains(&value) {
                 self.refuse_value(field, value, now, later);
             }
-        }
-        if settings.outbox_id.is_some_and(|id| id != 0) {
-            self.errors.push(RouteError::not_implemented("outbox_id", "a generated id"));
         }
         if format.schemas && (settings.value_encoding.as_deref() == Some("json-string") || settings.envelope.is_some()) {
             self.errors.push(RouteError::not_implemented("format.schemas", "`format.schemas = true` for outbox values"));
@@ -376,7 +384,7 @@ impl Reader<'_> {
                 .push(RouteError::value("id", "every event needs an id").hint("name the column of the table's primary key"));
         }
         let key = self.expression("key", settings.key.as_deref(), Bare::Column, &target);
-        let value = self.value();
+        let (value, is_null_empty) = self.value();
         let terms = match settings.matches.as_deref() {
             Some(text) => self.take("match", predicate::parse(text)).unwrap_or_default(),
             None => Vec::new(),
@@ -388,8 +396,13 @@ impl Reader<'_> {
         let value_encoding = self.choice(
             "value_encoding",
             settings.value_encoding.as_deref(),
-            &[("auto", ValueEncoding::Auto), ("base64", ValueEncoding::Base64), ("json-string", ValueEncoding::JsonString)],
-            &["wrap:"],
+            &[
+                ("auto", ValueEncoding::Auto),
+                ("base64", ValueEncoding::Base64),
+                ("json-string", ValueEncoding::JsonString),
+                ("wrap:eventuate", ValueEncoding::Eventuate),
+            ],
+            &[],
         );
         let envelope = self.envelope();
         if !envelope.is_empty() && !matches!(value_encoding, Some(ValueEncoding::Auto) | None) {
@@ -433,6 +446,8 @@ impl Reader<'_> {
             key,
             value,
             value_encoding: value_encoding?,
+            is_null_empty,
+            outbox_id: settings.outbox_id.unwrap_or(0) as u64,
             envelope,
             headers,
             ignores_missing: ignores_missing?,
@@ -514,13 +529,19 @@ impl Reader<'_> {
         Some(TopicRule::Template(expression))
     }
 
-    fn value(&mut self) -> Vec<Reference> {
+    /// The alternatives, and whether `empty()` stands behind them.
+    fn value(&mut self) -> (Vec<Reference>, bool) {
         let text = self.settings.value.as_deref().unwrap_or_default();
+        let (text, is_null_empty) = match text.trim().strip_suffix("empty()").and_then(|rest| rest.trim_end().strip_suffix("??"))
+        {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
         if text.is_empty() {
             self.errors.push(RouteError::value("value", "every event needs a payload column"));
         }
         let alternatives: Vec<Result<Reference, Refusal>> = text.split("??").map(Reference::parse).collect();
-        alternatives.into_iter().filter_map(|parsed| self.take("value", parsed)).collect()
+        (alternatives.into_iter().filter_map(|parsed| self.take("value", parsed)).collect(), is_null_empty)
     }
 
     fn envelope(&mut self) -> Vec<(String, Reference)> {
@@ -539,10 +560,22 @@ impl Reader<'_> {
         let mut items = Vec::new();
         for text in self.settings.headers.iter().flatten() {
             let parsed = HeaderItem::parse(text);
-            let Some(item) = self.take("headers", parsed) else { continue };
+            let Some(mut item) = self.take("headers", parsed) else { continue };
+            if let HeaderItem::SourceName(name) = item {
+                let value = self.settings.source_name.clone().unwrap_or_default();
+                if value.is_empty() {
+                    let message = format!("the header `{name}` needs this key: the name by which consumers know the source");
+                    self.errors.push(RouteError::value("source_name", message).hint("for example source_name = \"shop\""));
+                }
+                item = HeaderItem::Constant { name, value };
+            }
             let name = match &item {
-                HeaderItem::Field { name, .. } | HeaderItem::Constant { name, .. } => Some(name),
-                HeaderItem::Entries(_) => None,
+                HeaderItem::Field { name, .. }
+                | HeaderItem::Constant { name, .. }
+                | HeaderItem::Int64(name, _)
+                | HeaderItem::Time { name, .. }
+                | HeaderItem::SourceName(name) => Some(name),
+                HeaderItem::Entries { .. } | HeaderItem::Arrays { .. } => None,
             };
             if let Some(Err(message)) = name.map(|name| headers::check_name(name)) {
                 self.errors.push(RouteError::value("headers", format!("`{text}`: {message}")));
@@ -551,6 +584,12 @@ impl Reader<'_> {
         }
         items
     }
+}
+
+/// Whether a condition has a term about the column.
+fn names_column(condition: Option<&str>, column: &str) -> bool {
+    let terms = condition.and_then(|text| predicate::parse(text).ok()).unwrap_or_default();
+    terms.iter().any(|term| term.column.column == column)
 }
 
 /// Everything that decides what a row becomes, as text that is the same in every build.

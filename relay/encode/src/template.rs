@@ -27,6 +27,8 @@ pub(crate) enum Part {
     RelayPos,
     /// `null()`: makes its alternative NULL.
     Null,
+    /// `generated_id(column)`: an id made of a number in the row, `outbox_id` and the number behind the table's name.
+    GeneratedId(Reference),
 }
 
 /// What a route knows about its table or message without looking at the row.
@@ -57,8 +59,25 @@ pub(crate) enum HeaderItem {
     Field { name: String, reference: Reference },
     /// `const("x"):name`.
     Constant { name: String, value: String },
-    /// `{column}`: every entry of an object.
-    Entries(Reference),
+    /// `{column}`: every entry of an object. `entries(column, "name", …)`: the same, and an entry of such a name is refused.
+    Entries { reference: Reference, reserved: Vec<String> },
+    /// `arrays(names, values)`: two arrays of text, of equal length.
+    Arrays { names: Reference, values: Reference },
+    /// `int64be(column):name`: an integer as 8 bytes, the highest first.
+    Int64(String, Reference),
+    /// `time(column, "form"):name`.
+    Time { name: String, reference: Reference, form: TimeForm },
+    /// `const(source_name):name`: the text of the key `source_name`.
+    SourceName(String),
+}
+
+/// How a header shows a time, always in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeForm {
+    /// `rfc3339`: `2026-01-05T12:34:56.789Z`.
+    Rfc3339,
+    /// `month/day/year`: `01/05/2026 12:34:56`.
+    MonthDayYear,
 }
 
 /// How text without braces reads.
@@ -102,6 +121,10 @@ fn parse_alternative(text: &str, bare: Bare) -> Result<Vec<Part>, Refusal> {
     Ok(vec![match text {
         "relay_pos()" => Part::RelayPos,
         "null()" => Part::Null,
+        _ if text.starts_with("generated_id(") => match call(text) {
+            Some((_, column)) => Part::GeneratedId(Reference::parse(column)?),
+            None => return Err(Refusal::Wrong(format!("`{text}` is not closed"))),
+        },
         _ if bare == Bare::Literal && !text.contains("#/") => Part::Literal(text.to_owned()),
         _ => Part::Field(Reference::parse(text)?),
     }])
@@ -149,8 +172,10 @@ impl Reference {
         if let Some((name, arguments)) = call(text) {
             return match name {
                 "base64" => Ok(Self { is_base64: true, is_optional, ..Self::parse(arguments)? }),
-                "arrays" | "int64be" | "time" => Err(Refusal::Later(format!("the function `{name}(…)`"))),
-                _ => Err(Refusal::Wrong(format!("there is no function `{name}(…)` here; known: base64, relay_pos, null"))),
+                _ => Err(Refusal::Wrong(format!(
+                    "there is no function `{name}(…)` here; known: base64, relay_pos, null, generated_id; in headers also const, arrays, \
+                     entries, int64be, time"
+                ))),
             };
         }
         let (column, pointer) = match text.split_once('#') {
@@ -177,6 +202,15 @@ impl HeaderItem {
     /// Reads one entry of the header list.
     pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         let text = text.trim();
+        if let Some(name) = text.strip_prefix("const(source_name)") {
+            return Ok(Self::SourceName(alias(name)?));
+        }
+        if let Some((function, rest)) = ["arrays", "entries", "int64be", "time"]
+            .into_iter()
+            .find_map(|name| Some((name, text.strip_prefix(name)?.strip_prefix('(')?)))
+        {
+            return Self::function(function, rest);
+        }
         if let Some(rest) = text.strip_prefix("const(") {
             let quoted = rest.strip_prefix('"').and_then(|rest| rest.rsplit_once("\")"));
             let Some((value, alias)) = quoted else {
@@ -188,7 +222,7 @@ impl HeaderItem {
             return Ok(Self::Constant { name: name.to_owned(), value: value.to_owned() });
         }
         if let Some(inside) = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
-            return Ok(Self::Entries(Reference::parse(inside)?));
+            return Ok(Self::Entries { reference: Reference::parse(inside)?, reserved: Vec::new() });
         }
         if text.contains(['{', '}']) {
             return Err(Refusal::Wrong("braces stand only around one object column: `{column}`".to_owned()));
@@ -204,6 +238,49 @@ impl HeaderItem {
                 Ok(Self::Field { name: reference.column.clone(), reference })
             }
         }
+    }
+}
+
+impl HeaderItem {
+    /// Reads the arguments of a function, and the header's name behind it.
+    fn function(function: &str, rest: &str) -> Result<Self, Refusal> {
+        let Some((inside, name)) = rest.rsplit_once(')') else {
+            return Err(Refusal::Wrong(format!("`{function}(` is not closed")));
+        };
+        let arguments: Vec<&str> = inside.split(',').map(str::trim).collect();
+        let quoted = |text: &str| text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).map(str::to_owned);
+        match (function, arguments.as_slice()) {
+            ("arrays", [names, values]) if name.is_empty() => {
+                Ok(Self::Arrays { names: Reference::parse(names)?, values: Reference::parse(values)? })
+            }
+            ("entries", [column, reserved @ ..]) if name.is_empty() => {
+                let reserved = reserved.iter().map(|name| quoted(name)).collect::<Option<_>>();
+                let reserved =
+                    reserved.ok_or_else(|| Refusal::Wrong("the names that `entries` refuses stand in quotes".to_owned()))?;
+                Ok(Self::Entries { reference: Reference::parse(column)?, reserved })
+            }
+            ("int64be", [column]) => Ok(Self::Int64(alias(name)?, Reference::parse(column)?)),
+            ("time", [column, form]) => {
+                let form = match quoted(form).as_deref() {
+                    Some("rfc3339") => TimeForm::Rfc3339,
+                    Some("month/day/year") => TimeForm::MonthDayYear,
+                    _ => return Err(Refusal::Wrong("the forms of `time` are \"rfc3339\" and \"month/day/year\"".to_owned())),
+                };
+                Ok(Self::Time { name: alias(name)?, reference: Reference::parse(column)?, form })
+            }
+            _ => Err(Refusal::Wrong(format!(
+                "`{function}` is written arrays(names, values), entries(column, \"refused\"), int64be(column):name or time(column, \
+                 \"form\"):name"
+            ))),
+        }
+    }
+}
+
+/// The header's name behind a function.
+fn alias(text: &str) -> Result<String, Refusal> {
+    match text.strip_prefix(':').filter(|name| !name.is_empty()) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(Refusal::Wrong("a function needs a header name: `function(column):name`".to_owned())),
     }
 }
 
@@ -245,7 +322,10 @@ mod tests {
             let parsed = Expression::parse(wrong, Bare::Column);
             assert!(matches!(parsed, Err(Refusal::Wrong(_))) || wrong == "f(x", "{wrong}: {parsed:?}");
         }
-        assert!(matches!(Expression::parse("time(a, \"x\")", Bare::Column), Err(Refusal::Later(_))));
+        assert_eq!(
+            parse("id ?? generated_id(dbid?)", Bare::Column)[1],
+            [Part::GeneratedId(Reference { is_optional: true, ..column("dbid") })]
+        );
     }
 
     #[test]
@@ -255,9 +335,37 @@ mod tests {
         assert_eq!(parse("type"), field("type", column("type")));
         assert_eq!(parse("type:eventType"), field("eventType", column("type")));
         assert_eq!(parse("type?"), field("type", Reference { is_optional: true, ..column("type") }));
-        assert_eq!(parse("{headers}"), HeaderItem::Entries(column("headers")));
+        let entries = |name, reserved: &[&str]| HeaderItem::Entries {
+            reference: column(name),
+            reserved: reserved.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert_eq!(parse("{headers}"), entries("headers", &[]));
+        assert_eq!(parse("entries(metadata, \"a\", \"b\")"), entries("metadata", &["a", "b"]));
+        assert_eq!(parse("arrays(k, v)"), HeaderItem::Arrays { names: column("k"), values: column("v") });
+        assert_eq!(parse("int64be(id):x"), HeaderItem::Int64("x".to_owned(), column("id")));
+        assert_eq!(
+            parse("time(at, \"month/day/year\"):x"),
+            HeaderItem::Time { name: "x".to_owned(), reference: column("at"), form: TimeForm::MonthDayYear }
+        );
+        assert_eq!(parse("const(source_name):x"), HeaderItem::SourceName("x".to_owned()));
         assert_eq!(parse("const(\"a:b\"):x"), HeaderItem::Constant { name: "x".to_owned(), value: "a:b".to_owned() });
-        for wrong in ["", "a:", "{a", "a{b}", "const(x):y", "const(\"x\")", "a#/b", "{}"] {
+        for wrong in [
+            "",
+            "a:",
+            "{a",
+            "a{b}",
+            "const(x):y",
+            "const(\"x\")",
+            "a#/b",
+            "{}",
+            "arrays(a)",
+            "arrays(a, b):x",
+            "int64be(a)",
+            "time(a):x",
+            "time(a, \"x\"):y",
+            "time(a",
+            "entries(a, b)",
+        ] {
             assert!(HeaderItem::parse(wrong).is_err(), "{wrong}");
         }
     }

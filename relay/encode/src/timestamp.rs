@@ -1,5 +1,8 @@
 //! The text of a PostgreSQL timestamp becomes milliseconds since the Unix epoch.
 
+use crate::template::TimeForm;
+use std::io::Write;
+
 /// Why a text gives no record timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoTime {
@@ -43,6 +46,33 @@ fn parse_finite(text: &[u8]) -> Option<i64> {
     let year = if is_bc { 1 - year } else { year };
     let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset_seconds;
     Some(seconds * 1_000 + micros / 1_000)
+}
+
+/// Appends a time in UTC.
+pub(crate) fn write(ms: i64, form: TimeForm, out: &mut Vec<u8>) {
+    let (days, ms_of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second) = (ms_of_day / 3_600_000, ms_of_day / 60_000 % 60, ms_of_day / 1_000 % 60);
+    // Writing to memory does not fail.
+    let _ = match form {
+        TimeForm::Rfc3339 => {
+            write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms_of_day % 1_000)
+        }
+        TimeForm::MonthDayYear => write!(out, "{month:02}/{day:02}/{year:04} {hour:02}:{minute:02}:{second:02}"),
+    };
+}
+
+/// Year, month and day of a number of days since 1970-01-01.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
 
 /// Days since 1970-01-01 in the proleptic Gregorian calendar; year 0 is 1 BC.

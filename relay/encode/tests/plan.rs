@@ -112,18 +112,11 @@ fn column_types_are_held_against_their_fields() {
 #[test]
 fn what_is_not_implemented_says_so() {
     let later = [
-        "value_encoding = \"wrap:eventuate\"",
         "format = \"cloudevents\"",
         "match = \"a = 1 or b = 2\"",
         "on_update = \"publish\"",
         "dataschema = \"x\"",
         "schema_version = \"v\"",
-        "source_name = \"x\"",
-        "outbox_id = 3",
-        "preset = \"cap\"",
-        "headers = [\"int64be(id):x\"]",
-        "headers = [\"arrays(a, b)\"]",
-        "headers = [\"time(a, \\\"x\\\"):y\"]",
     ];
     for toml in later {
         let errors = build(toml, &FormatSettings::default()).expect_err(toml);
