@@ -3,8 +3,8 @@
 //! A case is separated from the next by a line of dashes. `row` and `record` lines are `name: value`; `\N` is NULL, `\n` a line
 //! break. The format of a file is that of the first one, `golden/relay.txt`.
 
-use relay_core::{Cell, Column, Event, Lsn, Oid, Position, Relation, ReplicaIdentity, Row, Transaction};
-use relay_encode::{FormatSettings, MessagePlans, OutboxSettings, Outcome, Plan, Route, Routes};
+use relay_core::{Cell, Column, Event, Lsn, Oid, Position, Relation, RelayPos, ReplicaIdentity, Row, Transaction};
+use relay_encode::{FormatSettings, MessagePlans, Mode, Order, OutboxSettings, Outcome, Plan, Route, Routes};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -22,14 +22,25 @@ struct Case {
     expected: String,
 }
 
+impl Case {
+    /// With order `claim` a row that is due in the future is not even read.
+    fn is_claimed(&self) -> bool {
+        let settings: OutboxSettings = toml::from_str(&self.settings).expect("legal");
+        let format = FormatSettings { mode: Mode::Poll, ..self.format.clone() };
+        Route::new(settings, &format).is_ok_and(|route| matches!(route.order(), Some(Order::Claim { .. })))
+    }
+}
+
 fn oid(name: &str) -> u32 {
     let known = [
         ("bool", 16),
         ("bytea", 17),
         ("int8", 20),
+        ("int2", 21),
         ("int4", 23),
         ("text", 25),
         ("json", 114),
+        ("text[]", 1009),
         ("varchar", 1043),
         ("timestamp", 1114),
         ("timestamptz", 1184),
@@ -105,20 +116,33 @@ fn print(event: &Event) -> String {
     text
 }
 
-fn run(case: &Case) -> String {
+/// What the case gives in that mode; `None` where its preset cannot be polled, or not without a mark.
+fn run(case: &Case, mode: Mode) -> Option<String> {
     let settings: OutboxSettings = toml::from_str(&case.settings).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    let route = match Route::new(settings, &case.format) {
+    let format = FormatSettings { mode, ..case.format.clone() };
+    let mut made = Route::new(settings.clone(), &format);
+    if mode == Mode::Poll && made.as_ref().is_err_and(|errors| errors[0].field == "after_publish") {
+        // A preset without a mark of its own.
+        made = Route::new(OutboxSettings { after_publish: Some("delete".to_owned()), ..settings }, &format);
+    }
+    let route = match made {
         Ok(route) => route,
+        Err(_) if mode == Mode::Poll => return None,
         Err(errors) => panic!("{}: {errors:?}", case.name),
     };
+    let relay_pos = match (mode, route.order()) {
+        (Mode::Poll, Some(Order::Tick { .. })) => RelayPos::Tick { xid: b"7", order: b"9" },
+        (Mode::Poll, _) => RelayPos::Claim { order: b"9" },
+        (Mode::Log, _) => Position { commit_lsn: Lsn(0x16_B374_D848), seq: 3 }.into(),
+    };
+    let now_ms = COMMIT_TIME_US / 1_000;
     let routes = Routes::new([route]);
     let transaction = Transaction { commit_time_us: COMMIT_TIME_US, ..Transaction::default() };
-    let position = Position { commit_lsn: Lsn(0x16_B374_D848), seq: 3 };
     let mut event = Event::default();
     let outcome = if let Some((prefix, content)) = &case.message {
         let mut plans = MessagePlans::new(routes);
         let plan = plans.plan(prefix).expect("compiles").expect("routed");
-        plan.encode_message(&transaction, position.into(), content.as_bytes(), true, 0, &mut event)
+        plan.encode_message(&transaction, relay_pos, content.as_bytes(), true, now_ms, &mut event)
     } else {
         let (schema, name) = case.table.split_once('.').expect("schema.table");
         let column = |(name, oid, _): &(String, u32, Option<String>)| Column {
@@ -148,13 +172,13 @@ fn run(case: &Case) -> String {
         }
         let route = routes.table(&relation).unwrap_or_else(|| panic!("{}: no route", case.name));
         let plan = Plan::compile(route, &relation).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-        plan.encode(&transaction, position.into(), &Row::new(&bytes, &cells), 0, &mut event)
+        plan.encode(&transaction, relay_pos, &Row::new(&bytes, &cells), now_ms, &mut event)
     };
-    match outcome {
+    Some(match outcome {
         Ok(Outcome::Event) => print(&event),
         Ok(other) => format!("{other:?}\n"),
         Err(poison) => format!("poison: {poison}\n"),
-    }
+    })
 }
 
 #[test]
@@ -162,16 +186,29 @@ fn every_golden_record_is_met_to_the_byte() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let mut files: Vec<_> = std::fs::read_dir(folder).expect("golden/").map(|entry| entry.expect("readable").path()).collect();
     files.sort();
-    assert_eq!(files.len(), 4, "{files:?}");
-    let mut wrong = String::new();
+    assert_eq!(files.len(), 6, "{files:?}");
+    let (mut wrong, mut polled) = (String::new(), 0);
     for file in files {
         let text = std::fs::read_to_string(&file).expect("readable");
         for case in parse(&text) {
-            let got = run(&case);
-            if got != case.expected {
-                let _ = write!(wrong, "\n{} / {}\n--- expected\n{}--- got\n{got}", file.display(), case.name, case.expected);
+            let mut compare = |got: &str, expected: &str, how: &str| {
+                if got != expected {
+                    let _ = write!(wrong, "\n{} / {} / {how}\n--- expected\n{expected}--- got\n{got}", file.display(), case.name);
+                }
+            };
+            compare(&run(&case, Mode::Log).unwrap_or_default(), &case.expected, "log");
+            // By polling the record is the same but for its position.
+            let Some(got) = run(&case, Mode::Poll) else { continue };
+            polled += 1;
+            let expected =
+                |pos: &str| case.expected.replace("header relay-pos: 16B374D848.3", &format!("header relay-pos: {pos}"));
+            let waits = case.expected.starts_with("poison: scheduled") && case.is_claimed();
+            if !waits {
+                compare(&got, &expected(if got.contains("header relay-pos: x7.9") { "x7.9" } else { "x.9" }), "poll");
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    println!("{polled} cases by polling too");
+    assert!(polled > 40, "{polled} cases were polled");
 }
