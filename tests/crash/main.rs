@@ -4,5 +4,6 @@
 
 mod kills;
 mod network;
+mod poll;
 mod servers;
 mod story;

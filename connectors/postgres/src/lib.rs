@@ -5,6 +5,7 @@ pub mod doctor;
 mod error;
 mod inspect;
 pub mod poll;
+pub mod prune;
 mod publication;
 mod source;
 

@@ -1,4 +1,4 @@
-//! The polling source's connections: one that holds the advisory lock and takes ticks, one that reads rows through a cursor.
+//! The polling source's connections: one that holds the advisory lock and takes ticks, one that rows come from.
 //!
 //! A tick is taken on the session that holds the lock, so that each one proves that the lock is still held. Nothing here decides what is
 //! read or when a row counts as published; the session does.
@@ -20,9 +20,9 @@ pub use table::{Mark, PollColumns, PollOrder, PollRule, PolledTable};
 pub struct PollConfig {
     /// Pipeline name: the lock is its.
     pub name: String,
-    /// Rows a page at most.
+    /// Rows of a claim at most.
     pub batch: usize,
-    /// Bytes a page, about.
+    /// Bytes of a claim, about.
     pub batch_bytes: usize,
     /// Channel to LISTEN on; empty for none.
     pub notify: String,
@@ -37,25 +37,18 @@ pub struct Poller {
     rows: Option<Rows>,
     /// Where polling ends: the connection that exported the new slot's snapshot, and that snapshot's name.
     exporter: Option<(Connection, String)>,
-    page: Page,
+    sizes: Sizes,
     tables: Vec<PolledTable>,
     pinged: Instant,
     /// A tick that waits for its WAL to be on disk, and since when.
     waiting: Option<(Tick, Instant)>,
 }
 
-/// What is known of the page being read.
+/// Rows seen and their bytes; old ones count less than new ones.
 #[derive(Debug, Default)]
-struct Page {
-    /// Rows asked for by each FETCH that is not answered.
-    asked: std::collections::VecDeque<usize>,
-    /// Answers that come before the first row: of BEGIN, DECLARE and the like.
-    before: usize,
-    /// The cursor has no more.
-    is_last: bool,
+struct Sizes {
     rows: u64,
     bytes: u64,
-    is_cursor: bool,
 }
 
 /// How asking for the lock ended.
@@ -93,8 +86,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The server ends the lock's session when it hears nothing for so long: a lost host frees the lock.
 const LOST_HOST: &str = "30s";
-/// The first page is small: nothing is known of its rows.
-const FIRST_PAGE: usize = 256;
+/// The first claim is small: nothing is known of its rows.
+const FIRST_CLAIM: usize = 256;
 /// WAL that nobody flushes (of a transaction that is still open) is flushed by a commit of our own after this.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(20);
 
@@ -145,11 +138,19 @@ impl Source {
             lock,
             rows: None,
             exporter: None,
-            page: Page::default(),
+            sizes: Sizes::default(),
             tables: Vec::new(),
             pinged: Instant::now(),
             waiting: None,
         })))
+    }
+
+    /// Names of the tables that are wanted, `schema.table`; a partition is passed over where its root is wanted.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn outbox_tables(&self, connection: &mut Connection, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+        catalog::names(connection, wanted)
     }
 
     /// An ordinary connection for polled tables: an error instead of rows that row security hides.
@@ -266,45 +267,30 @@ impl Poller {
         let Some(table) = self.tables.get(table) else {
             return Err(Error::Unfit(format!("{} is not polled any more", work.table)));
         };
-        let limit = self.page.next_limit(&self.config);
-        let (sql, is_cursor) = match (&work.rows, keys) {
-            (WorkRows::Tick { previous, tick, from }, _) => (table.tick_query(previous, tick, *from), true),
-            (WorkRows::Claim, Some(keys)) => (Some(table.reclaim_query(keys)), false),
-            (WorkRows::Claim, None) => (Some(table.claim_query(limit)), false),
+        let limit = self.sizes.claim(&self.config);
+        let sql = match (&work.rows, keys) {
+            (WorkRows::Tick { previous, tick, from }, _) => table.tick_query(previous, tick, *from),
+            (WorkRows::Claim, Some(keys)) => Some(table.reclaim_query(keys)),
+            (WorkRows::Claim, None) => Some(table.claim_query(limit)),
         };
         let sql = sql.ok_or_else(|| Error::Unfit(format!("{} is not polled in ticks any more", work.table)))?;
+        let sql = match &self.exporter {
+            None => sql,
+            Some((_, name)) => format!(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; {sql}; COMMIT",
+                quote_literal(name)
+            ),
+        };
         let rows = match self.rows.take() {
             Some(rows) => rows,
             None => self.source.connect_polling(&[])?.into_rows(),
         };
-        let rows = self.rows.insert(rows);
-        self.page.begin(is_cursor);
-        if !is_cursor {
-            self.page.asked.push_back(usize::MAX);
-            return Ok(rows.ask(&sql)?);
-        }
-        let (begin, before) = match &self.exporter {
-            None => ("BEGIN READ ONLY".to_owned(), 2),
-            Some((_, name)) => {
-                (format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}", quote_literal(name)), 3)
-            }
-        };
-        self.page.before = before;
-        self.page.asked.push_back(limit);
-        let cursor = table::CURSOR;
-        Ok(rows.ask(&format!("{begin}; DECLARE {cursor} NO SCROLL CURSOR FOR {sql}; FETCH FORWARD {limit} FROM {cursor}"))?)
-    }
-
-    /// Whether rows are being read.
-    #[must_use]
-    pub fn is_reading(&self) -> bool {
-        self.rows.is_some() && self.page.is_open()
+        Ok(self.rows.insert(rows).ask(&sql)?)
     }
 
     /// Gives up what is being read; the next work is read on a new connection.
     pub fn abandon(&mut self) {
         self.rows = None;
-        self.page.begin(false);
     }
 
     /// Shape of the rows now shown.
@@ -318,57 +304,21 @@ impl Poller {
     /// # Errors
     /// What the server says; the rows' connection is given up then.
     pub fn head(&mut self) -> Result<Head<'_>, Error> {
-        loop {
-            let Some(rows) = &mut self.rows else { return Ok(Head::End) };
-            match rows.peek()? {
-                None => return Ok(Head::Pending),
-                // Borrowed anew: the loop cannot give away what it may still change.
-                Some(Answer::Row(body)) => {
-                    let _ = body;
-                    break;
-                }
-                Some(Answer::Complete(count)) => {
-                    rows.consume();
-                    if self.page.before > 0 {
-                        self.page.before -= 1;
-                        continue;
-                    }
-                    let Some(asked) = self.page.asked.pop_front() else { continue };
-                    let is_full = count as usize >= asked;
-                    if self.page.is_last {
-                        continue;
-                    }
-                    if is_full {
-                        // One page ahead, so that the server works while its last page is being published.
-                        while self.page.asked.len() < 2 {
-                            let limit = self.page.next_limit(&self.config);
-                            rows.ask(&format!("FETCH FORWARD {limit} FROM {}", table::CURSOR))?;
-                            self.page.asked.push_back(limit);
-                        }
-                    } else {
-                        self.page.is_last = true;
-                        if self.page.is_cursor {
-                            rows.ask("COMMIT")?;
-                            self.page.asked.push_back(usize::MAX);
-                        }
-                    }
-                }
-                Some(Answer::Idle) => {
-                    self.page.close();
-                    return Ok(Head::End);
-                }
-            }
+        let Some(rows) = &mut self.rows else { return Ok(Head::End) };
+        while let Some(Answer::Complete(_)) = rows.peek()? {
+            rows.consume();
         }
-        match self.rows.as_mut().map(Rows::peek).transpose()?.flatten() {
-            Some(Answer::Row(body)) => Ok(Head::Row(body)),
-            _ => Ok(Head::Pending),
-        }
+        Ok(match rows.peek()? {
+            Some(Answer::Row(body)) => Head::Row(body),
+            Some(Answer::Idle) => Head::End,
+            Some(Answer::Complete(_)) | None => Head::Pending,
+        })
     }
 
     /// Moves past the row shown last.
     pub fn consume(&mut self, bytes: usize) {
-        self.page.rows += 1;
-        self.page.bytes += bytes as u64;
+        self.sizes.rows += 1;
+        self.sizes.bytes += bytes as u64;
         if let Some(rows) = &mut self.rows {
             rows.consume();
         }
@@ -386,33 +336,14 @@ impl Poller {
     }
 }
 
-// === impl Page ===
+// === impl Sizes ===
 
-impl Page {
-    fn begin(&mut self, is_cursor: bool) {
-        self.asked.clear();
-        self.before = 0;
-        self.is_last = false;
-        self.is_cursor = is_cursor;
-        // Old sizes count less than new ones.
-        self.rows /= 2;
-        self.bytes /= 2;
-    }
-
-    fn is_open(&self) -> bool {
-        !self.asked.is_empty()
-    }
-
-    fn close(&mut self) {
-        self.asked.clear();
-    }
-
-    /// Rows that fit a page, going by the size of those seen.
-    fn next_limit(&self, config: &PollConfig) -> usize {
-        let fits = match self.bytes.checked_div(self.rows) {
-            Some(size) => config.batch_bytes / (size as usize).max(1),
-            None => FIRST_PAGE,
-        };
+impl Sizes {
+    /// Rows that a claim may have, going by the size of those seen.
+    fn claim(&mut self, config: &PollConfig) -> usize {
+        let size = self.bytes.checked_div(self.rows);
+        (self.rows, self.bytes) = (self.rows.div_ceil(2), self.bytes / 2);
+        let fits = size.map_or(FIRST_CLAIM, |size| config.batch_bytes / (size as usize).max(1));
         fits.clamp(1, config.batch)
     }
 }

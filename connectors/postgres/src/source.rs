@@ -277,6 +277,15 @@ impl Source {
         pair.map(Some).ok_or(Error::Answer { query: WHAT })
     }
 
+    /// Drops the slot.
+    ///
+    /// # Errors
+    /// When somebody has it, or the role may not.
+    pub fn drop_slot(&self) -> Result<(), Error> {
+        self.connect_replication()?.query(&format!("DROP_REPLICATION_SLOT {}", quote_identifier(&self.config.slot)))?;
+        Ok(())
+    }
+
     /// Ends a backend of our own role, so that a slot creation that is given up leaves no slot behind.
     ///
     /// # Errors

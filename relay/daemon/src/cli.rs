@@ -89,6 +89,12 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Check database, brokers and rights
     Doctor(DoctorArgs),
+    /// List the outbox layouts that relay knows, or print one
+    Preset(PresetArgs),
+    /// Remove published rows from outbox tables
+    Outbox(OutboxArgs),
+    /// Look at the replication slot, or drop it
+    Slot(SlotArgs),
     /// Look at the checkpoint, or move it
     Checkpoint(CheckpointArgs),
     /// Try relay with generated traffic
@@ -166,6 +172,103 @@ pub(crate) struct DoctorArgs {
     /// Print only these checks
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+}
+
+/// `relay preset`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PresetArgs {
+    #[command(subcommand)]
+    pub(crate) action: PresetAction,
+}
+
+/// What to print of the presets.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum PresetAction {
+    /// Print name, tier and modes of each
+    List,
+    /// Print one as the [[outbox]] that it stands for
+    Show {
+        /// Name of the preset
+        name: String,
+    },
+    /// Print the SQL that it needs: table, grants, and publication and slot, or index and columns for polling
+    Sql(PresetSqlArgs),
+}
+
+/// `relay preset sql`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PresetSqlArgs {
+    /// Name of the preset
+    pub(crate) name: String,
+    /// The outbox table [default: the preset's]
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub(crate) table: Option<String>,
+    /// How relay is to read
+    #[arg(long, value_name = "MODE", default_value = "log")]
+    pub(crate) mode: ModeFlag,
+    /// The role that relay logs in as
+    #[arg(long, value_name = "ROLE", default_value = "relay")]
+    pub(crate) role: String,
+    /// The application's role, the only one that may write messages
+    #[arg(long, value_name = "ROLE", default_value = "app")]
+    pub(crate) application: String,
+    /// Name of publication and slot
+    #[arg(long, value_name = "NAME", default_value = "relay_orders")]
+    pub(crate) publication: String,
+    /// Major version of the server that the SQL is for
+    #[arg(long, value_name = "MAJOR", default_value_t = 17, value_parser = clap::value_parser!(u32).range(14..))]
+    pub(crate) server_version: u32,
+}
+
+/// How relay reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeFlag {
+    #[default]
+    Log,
+    Poll,
+}
+
+/// `relay outbox`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OutboxArgs {
+    #[command(subcommand)]
+    pub(crate) action: OutboxAction,
+}
+
+/// What to do with outbox tables.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum OutboxAction {
+    /// Delete old published rows, or drop old partitions; never what the checkpoint does not prove published
+    Prune(PruneArgs),
+}
+
+/// `relay outbox prune`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PruneArgs {
+    /// One table [default: every one of an [[outbox]]]
+    #[arg(long, value_name = "SCHEMA.TABLE")]
+    pub(crate) table: Option<String>,
+    /// How old a row must be [default: `retention` of the [[outbox]]]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) older_than: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// `relay slot`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SlotArgs {
+    #[command(subcommand)]
+    pub(crate) action: SlotAction,
+}
+
+/// What to do with the slot.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SlotAction {
+    /// Print how it stands
+    Show,
+    /// Drop it, which frees the WAL that it holds; the pipeline must not be reading the log
+    Drop(ChangeArgs),
 }
 
 /// `relay checkpoint`.

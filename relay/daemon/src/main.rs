@@ -8,6 +8,7 @@ mod log;
 mod metrics;
 mod monitor;
 mod parts;
+mod retention;
 mod settings;
 mod status;
 mod stream;
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
         Command::Check(args) => command::check::check(flags, args),
         Command::Init(args) => command::init::init(flags, args),
         Command::Doctor(args) => command::doctor::doctor(flags, args),
+        Command::Preset(args) => command::preset::preset(flags, args),
+        Command::Outbox(args) => command::outbox::outbox(flags, args),
+        Command::Slot(args) => command::slot::slot(flags, args),
         Command::Checkpoint(args) => command::checkpoint::checkpoint(flags, args),
         Command::Demo(args) => command::demo::demo(flags, args),
         Command::Version(_) => command::version::version(flags),

@@ -154,7 +154,7 @@ pub(crate) fn outbox_settings(outbox: &Outbox) -> OutboxSettings {
         on_scheduled: outbox.on_scheduled.map(|value| value.as_str().to_owned()),
         after_publish: outbox.after_publish.clone(),
         order: outbox.order.clone(),
-        retention: None,
+        retention: outbox.retention,
         source_name: outbox.source_name.clone(),
         outbox_id: (outbox.outbox_id != 0).then_some(outbox.outbox_id as i64),
         router: (!outbox.router.0.is_empty()).then_some(router),

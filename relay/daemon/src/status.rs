@@ -67,6 +67,8 @@ pub(crate) struct Progress {
     pub(crate) checkpoint: Lsn,
     /// Position told to PostgreSQL.
     pub(crate) confirmed: Lsn,
+    /// What is published and stored, as a snapshot, where that is known.
+    pub(crate) published: Option<relay_core::Snapshot>,
     /// Events in flight.
     pub(crate) in_flight_events: u64,
     /// Bytes in flight.
@@ -132,6 +134,7 @@ impl Status {
             frontier: Lsn::ZERO,
             checkpoint: Lsn::ZERO,
             confirmed: Lsn::ZERO,
+            published: None,
             in_flight_events: 0,
             in_flight_bytes: 0,
             oldest_commit_us: None,

@@ -4,6 +4,7 @@ use crate::admin::Admin;
 use crate::metrics::Metrics;
 use crate::monitor;
 use crate::parts;
+use crate::retention;
 use crate::settings::{Drain, Loaded, Settings, SinkKind, SourceMode};
 use crate::status::Status;
 use crate::stream::{self, Control, Ended, Parts, Routes, Stream};
@@ -96,10 +97,13 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
     }
     let pairs = (settings.source.mode == SourceMode::Log).then(|| sender.clone());
     let monitor = monitor::start(source.clone(), status.clone(), Arc::clone(&metrics), pairs);
+    let is_log = settings.source.mode == SourceMode::Log;
+    let retention = retention::start(source.clone(), Arc::clone(&routes), status.clone(), Arc::clone(&metrics), is_log);
     let pipeline = Pipeline { settings, options, source, routes, metrics, status: status.clone(), sender };
     let code = pipeline.run(control);
     signals_of.close();
     monitor.stop();
+    retention.stop();
     let left = status.progress().in_flight_events;
     if left > 0 {
         tracing::warn!(event = "shutdown.late", unacknowledged = left, "the grace ran out; these events will be sent again");

@@ -36,6 +36,7 @@
 
 mod array;
 mod binary;
+pub mod detect;
 pub mod dlq;
 mod encode;
 mod error;

@@ -12,6 +12,7 @@ use crate::template::{Bare, Expression, HeaderItem, Part, Reference, Refusal, Va
 use crate::topic::{Rewrite, TopicRules};
 use relay_core::Relation;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A checked `[[outbox]]` table.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub struct Route {
     poll_condition: Option<String>,
     order: Option<Order>,
     after_publish: AfterPublish,
+    retention: Option<Duration>,
     pub(crate) id: Expression,
     pub(crate) topic: TopicRule,
     pub(crate) topics: TopicRules,
@@ -223,6 +225,12 @@ impl Route {
     #[must_use]
     pub fn poll_condition(&self) -> Option<&str> {
         self.poll_condition.as_deref()
+    }
+
+    /// Age from which published rows are pruned.
+    #[must_use]
+    pub fn retention(&self) -> Option<Duration> {
+        self.retention
     }
 
     /// The column whose time is the record's, if it is a column.
@@ -440,6 +448,7 @@ impl Reader<'_> {
             poll_condition: (!poll_condition.is_empty()).then(|| poll_condition.join(" AND ")),
             order,
             after_publish: after_publish?,
+            retention: settings.retention,
             id: id?,
             topic: topic?,
             topics,
@@ -488,6 +497,21 @@ impl Reader<'_> {
         {
             let hint = "for example \"tick(xid, seq)\", or \"claim(id)\"";
             self.errors.push(RouteError::conflict("order", "the preset has no order for poll mode").hint(hint));
+        }
+        if self.settings.retention.is_some() {
+            let message = match (&order, mode) {
+                (None, _) => Some("nothing tells which rows are published: the [[outbox]] has no `order`"),
+                (Some(Order::Claim { .. }), Mode::Log) => {
+                    Some("in log mode published rows are known by an xid8 column, and its order is `claim`")
+                }
+                _ if self.settings.timestamp.as_deref().is_none_or(str::is_empty) => {
+                    Some("nothing tells how old a row is: the [[outbox]] has no `timestamp` column")
+                }
+                _ => None,
+            };
+            if let Some(message) = message {
+                self.errors.push(RouteError::conflict("retention", message).hint("leave it out, or use order `tick(xid, seq)`"));
+            }
         }
         (order, after)
     }

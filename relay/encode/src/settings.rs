@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// One `[[outbox]]` table. What is `None` comes from the preset.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -70,7 +71,8 @@ pub struct OutboxSettings {
     /// Poll mode: order of rows.
     pub order: Option<String>,
     /// How long published rows are kept.
-    pub retention: Option<String>,
+    #[serde(skip)]
+    pub retention: Option<Duration>,
     /// Value of the header `x-source`, for one preset.
     pub source_name: Option<String>,
     /// Number in generated ids, for one preset.

@@ -1,6 +1,10 @@
 //! SQL text for `relay init` and `relay preset sql`: tables, publication, role and rights. Nothing here touches a server.
 
+use crate::error::RouteError;
+use crate::poll::{AfterPublish, Order};
 use crate::preset::Preset;
+use crate::settings::Mode;
+use std::fmt::Write;
 
 /// Before PostgreSQL 18 there is no `uuidv7()`.
 const UUIDV7_FUNCTION: &str = "\
@@ -95,6 +99,108 @@ pub fn table_sql(preset: &Preset, table: &str, server_major: u32) -> Option<Stri
     Some(if needs_function { format!("{UUIDV7_FUNCTION}{text}") } else { text })
 }
 
+/// What `relay preset sql` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlOptions {
+    /// Table, `schema.table`; the preset's own where `None`.
+    pub table: Option<String>,
+    /// relay's role.
+    pub role: String,
+    /// The application's role, which may emit messages.
+    pub application_role: String,
+    /// Publication and slot.
+    pub publication: String,
+    /// How relay reads.
+    pub mode: Mode,
+    /// Major version of the server.
+    pub server_major: u32,
+}
+
+/// Everything that a preset needs on the server: table, grants, and for the log publication and slot, for polling index and columns.
+///
+/// # Errors
+/// A preset that cannot be polled.
+pub fn preset_sql(preset: &Preset, options: &SqlOptions) -> Result<String, RouteError> {
+    if options.mode == Mode::Poll && !preset.no_poll.is_empty() {
+        return Err(RouteError::conflict("preset", format!("`{}` cannot be polled: {}", preset.name, preset.no_poll)));
+    }
+    let settings = preset.settings()?;
+    let (role, publication) = (options.role.as_str(), options.publication.as_str());
+    let Some(table) = options.table.clone().or_else(|| settings.table.as_deref().map(example)) else {
+        let mut sql = message_grants_sql(&options.application_role, options.server_major);
+        sql.push_str(&publication_sql(publication, &[]));
+        sql.push_str(&slot_sql(publication));
+        return Ok(sql);
+    };
+    let mut sql = table_sql(preset, &table, options.server_major).unwrap_or_default();
+    sql.push('\n');
+    if options.mode == Mode::Log {
+        sql.push_str(&grants_sql(role, &[&table]));
+        sql.push_str(&publication_sql(publication, &[&table]));
+        sql.push_str(&slot_sql(publication));
+        return Ok(sql);
+    }
+    let order = settings.order.as_deref().and_then(|text| Order::parse(text).ok());
+    let after = settings.after_publish.as_deref().and_then(|text| AfterPublish::parse(text).ok()).unwrap_or_default();
+    sql.push_str(&poll_sql(preset, &table, order.as_ref()));
+    sql.push_str(&grants_sql(role, &[&table]));
+    let (table, role) = (qualified(&table), identifier(role));
+    // A row is claimed FOR UPDATE, whatever becomes of it.
+    let is_claim = matches!(order, Some(Order::Claim { .. }));
+    let (right, why) = match after {
+        AfterPublish::Delete if is_claim => ("UPDATE, DELETE", ""),
+        AfterPublish::Delete => ("DELETE", ""),
+        AfterPublish::Update(_) => ("UPDATE", ""),
+        AfterPublish::Keep if is_claim => ("UPDATE, DELETE", "  -- as after_publish needs it"),
+        AfterPublish::Keep => ("DELETE", "  -- for after_publish = \"delete\" and retention"),
+    };
+    let _ = writeln!(sql, "GRANT {right} ON {table} TO {role};{why}");
+    Ok(sql)
+}
+
+/// The index of the tick query; for a table without an xid8 column also the columns that turn it into one for order `tick`.
+fn poll_sql(preset: &Preset, table: &str, order: Option<&Order>) -> String {
+    let quoted = qualified(table);
+    match order {
+        // Watermill's primary key is that index.
+        Some(Order::Tick { xid, .. }) if preset.table_sql.is_some_and(|sql| sql.contains(&format!("PRIMARY KEY (\"{xid}\""))) => {
+            String::new()
+        }
+        Some(Order::Tick { xid, order }) => {
+            format!("CREATE INDEX ON {quoted} ({}, {});  -- for the tick query\n", identifier(xid), identifier(order))
+        }
+        _ => {
+            let mut sql = "-- order = \"claim(…)\" needs nothing more. These columns make order = \"tick(xid, …)\" possible, which keeps each key's\n\
+                           -- order and switches to and from the log; existing rows get the ALTER's own xid, without a rewrite of the table:\n"
+                .to_owned();
+            let _ = writeln!(sql, "ALTER TABLE {quoted} ADD COLUMN xid xid8 DEFAULT pg_current_xact_id();");
+            let mut order = preset.serial;
+            if order.is_empty() {
+                order = "seq";
+                let _ = writeln!(
+                    sql,
+                    "ALTER TABLE {quoted} ADD COLUMN seq bigint GENERATED ALWAYS AS IDENTITY;  -- rewrites the table"
+                );
+            }
+            let _ =
+                writeln!(sql, "CREATE INDEX ON {quoted} (xid, {});  -- then: order = \"tick(xid, {order})\"", identifier(order));
+            sql
+        }
+    }
+}
+
+/// The slot, after the publication.
+#[must_use]
+pub fn slot_sql(slot: &str) -> String {
+    format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput');\n", crate::poll::sql_literal(slot))
+}
+
+/// A table that a preset's glob takes.
+fn example(glob: &str) -> String {
+    let (head, _) = glob.split_once('*').unwrap_or((glob, ""));
+    if head.ends_with('_') && head.len() < glob.len() { format!("{head}orders") } else { head.to_owned() }
+}
+
 /// CREATE PUBLICATION for outbox tables alone: inserts, under the root's name. Without tables it carries messages only.
 #[must_use]
 pub fn publication_sql(publication: &str, tables: &[&str]) -> String {
@@ -172,6 +278,37 @@ mod tests {
         let debezium = table_sql(Preset::find("debezium").expect("known"), "outboxevent", 14).expect("a table");
         assert!(debezium.starts_with("CREATE TABLE outboxevent (") && !debezium.contains("FUNCTION"));
         assert_eq!(table_sql(Preset::find("wal-message").expect("known"), "x", 18), None);
+    }
+
+    #[test]
+    fn a_preset_prints_what_its_mode_needs() {
+        let sql = |name: &str, mode: Mode| {
+            let options = SqlOptions {
+                table: None,
+                role: "relay".to_owned(),
+                application_role: "app".to_owned(),
+                publication: "relay_orders".to_owned(),
+                mode,
+                server_major: 18,
+            };
+            preset_sql(Preset::find(name).expect("known"), &options)
+        };
+        let log = sql("pgmq", Mode::Log).expect("log");
+        assert!(
+            log.contains("CREATE TABLE pgmq.q_orders (")
+                && log.contains("CREATE PUBLICATION relay_orders FOR TABLE pgmq.q_orders")
+        );
+        assert!(log.contains("pg_create_logical_replication_slot('relay_orders', 'pgoutput')"));
+        let poll = sql("eventuate-tram", Mode::Poll).expect("poll");
+        assert!(poll.contains("ALTER TABLE eventuate.message ADD COLUMN xid xid8 DEFAULT pg_current_xact_id();"));
+        assert!(poll.contains("ADD COLUMN seq bigint") && poll.contains("GRANT UPDATE ON eventuate.message TO relay;"));
+        assert!(!poll.contains("PUBLICATION"));
+        let serial = sql("goharvest", Mode::Poll).expect("poll");
+        assert!(serial.contains("(xid, id)") && !serial.contains("ADD COLUMN seq"));
+        assert!(sql("relay", Mode::Poll).expect("poll").contains("CREATE INDEX ON public.outbox (xid, seq)"));
+        assert!(!sql("watermill", Mode::Poll).expect("poll").contains("CREATE INDEX"));
+        assert!(sql("debezium-quarkus", Mode::Poll).is_err() && sql("wal-message", Mode::Poll).is_err());
+        assert!(sql("wal-message", Mode::Log).expect("log").contains("REVOKE EXECUTE"));
     }
 
     #[test]

@@ -21,6 +21,16 @@ LEFT JOIN LATERAL (SELECT x.indkey, x.indnkeyatts FROM pg_index x WHERE x.indrel
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)' \
 ORDER BY 1, 2";
 
+/// Names of the tables that are wanted, `schema.table`; a partition is passed over where its root is wanted.
+pub(super) fn names(connection: &mut Connection, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+    let rows = connection.query(TABLES)?;
+    let name = |row: &relay_pgwire::Row| {
+        let name = format!("{}.{}", row.get(0)?, row.get(1)?);
+        (wanted(&name) && !row.get(5).is_some_and(wanted)).then_some(name)
+    };
+    Ok(rows.iter().filter_map(name).collect())
+}
+
 type ColumnRow = (String, String, bool);
 
 /// The tables that `rule` wants. A partition is passed over where its root is wanted: its rows come with the root's.

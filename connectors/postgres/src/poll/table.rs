@@ -74,9 +74,6 @@ pub struct PollColumns {
     pub key: Vec<usize>,
 }
 
-/// Name of the cursor.
-pub(super) const CURSOR: &str = "relay_rows";
-
 fn xid8(xid: u64) -> String {
     format!("'{xid}'::xid8")
 }
@@ -259,7 +256,7 @@ pub(super) const TICK: &str = "SELECT pg_current_snapshot(), pg_current_wal_inse
 pub(super) fn is_flushed(inserted: Lsn, flushed: Lsn) -> bool {
     const PAGE: u64 = 8192;
     const HEADER_MAX: u64 = 40;
-    flushed >= inserted || (flushed.0 % PAGE == 0 && inserted.0 - flushed.0 <= HEADER_MAX)
+    flushed >= inserted || (flushed.0.is_multiple_of(PAGE) && inserted.0 - flushed.0 <= HEADER_MAX)
 }
 
 #[cfg(test)]

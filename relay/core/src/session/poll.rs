@@ -300,6 +300,11 @@ impl Session {
         Err(Fault { kind: Kind::OrderRepeats, message })
     }
 
+    /// Reading of the work at hand is given up for now; it begins again where it was left.
+    pub fn leave_work(&mut self) {
+        self.flow.connected();
+    }
+
     /// The work at hand was read to its end.
     ///
     /// # Errors

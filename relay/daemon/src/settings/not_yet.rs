@@ -54,13 +54,9 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     words("source.log.on_missing_slot", &["stop"], "re-creating a slot is"),
     default_only("source.log.messages", "row-capture style messages are"),
     default_only("source.log.nontransactional_messages", "non-transactional messages are"),
-    words("outbox.preset", &["relay", "debezium", "wal-message", "wal-message-debezium"], "the preset is"),
     words("outbox.format", &["raw"], CLOUDEVENTS),
     default_only("outbox.dataschema", CLOUDEVENTS),
     words("outbox.on_update", &["ignore", "stop"], "publishing updates is"),
-    default_only("outbox.retention", "pruning is"),
-    default_only("outbox.source_name", "the preset `tomorrow-one` is"),
-    default_only("outbox.outbox_id", "the preset `eventuate-tram` is"),
     NotYet { key: "capture", takes: Takes::Nothing, what: CAPTURES },
     words("format.compat", &["relay"], "Debezium's deviations are"),
     default_only("format.schemas", CAPTURES),
@@ -92,28 +88,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     default_only("delivery.dlq_max_entries", "limiting the dlq is"),
     default_only("delivery.dlq_max_held_keys", "holding a key is"),
     default_only("delivery.dlq_connect_headers", "Kafka Connect's error headers are"),
-];
-
-/// Presets that outbox-presets.md describes; with [`NOT_YET`]'s row they tell a later one from a mistyped one.
-pub(crate) const PRESETS: &[&str] = &[
-    "relay",
-    "debezium",
-    "debezium-quarkus",
-    "eventuate-tram",
-    "kafka-columns",
-    "tomorrow-one",
-    "goharvest",
-    "brighter",
-    "open-outbox",
-    "watermill",
-    "watermill-forwarder",
-    "watermill-queue",
-    "cap",
-    "pg-transactional-outbox",
-    "namastack",
-    "pgmq",
-    "wal-message",
-    "wal-message-debezium",
 ];
 
 /// The key of a path, without regard to lists.
@@ -178,12 +152,9 @@ fn takes(rule: &NotYet, node: &Node) -> bool {
     }
 }
 
-/// A value of the wrong type was reported already, and an unknown preset is another rule's.
+/// A value of the wrong type was reported already.
 fn is_broken(rule: &NotYet, node: &Node) -> bool {
     match key_at(rule.key) {
-        Some(key) if rule.key == "outbox.preset" => {
-            (key.check)(&node.value).is_err() || node.value.as_text().is_some_and(|text| !PRESETS.contains(&text))
-        }
         Some(key) => !matches!(key.form, Form::Sections(_)) && (key.check)(&node.value).is_err(),
         None => false,
     }

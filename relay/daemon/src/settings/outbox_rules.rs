@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use relay_core::Kind;
 
-use super::not_yet::PRESETS;
 use super::rules::Rules;
 use super::sink_rules::{collide, is_legal_topic};
 use super::source_text::printable;
@@ -100,11 +99,14 @@ fn sources(rules: &mut Rules<'_>, index: usize, outbox: &Outbox) {
 }
 
 fn preset(rules: &mut Rules<'_>, index: usize, outbox: &Outbox) {
-    if !PRESETS.contains(&outbox.preset.as_str()) {
-        let message = format!("there is no preset `{}`", printable(&outbox.preset));
-        let hint = match nearest(&outbox.preset, PRESETS.iter().copied()) {
-            Some(preset) => format!("did you mean `\"{preset}\"`?"),
-            None => "docs/presets.md shows layouts that are not compiled in as a start for your own fields".to_owned(),
+    let names = || relay_encode::PRESETS.iter().map(|preset| preset.name);
+    if let Err(error) = relay_encode::Preset::find(&outbox.preset) {
+        let (message, hint) = match nearest(&outbox.preset, names()) {
+            Some(preset) => {
+                (format!("there is no preset `{}`", printable(&outbox.preset)), format!("did you mean `\"{preset}\"`?"))
+            }
+            // One that is documented says where.
+            None => (error.message, error.hint),
         };
         rules.error(Kind::ConfigValue, &format!("outbox[{index}].preset"), message, hint);
     }

@@ -5,7 +5,7 @@ use relay_core::checkpoint::ReadCheckpoint;
 use relay_core::session::{Fault, Input};
 use relay_core::{Kind, Lsn};
 use relay_pgwire::CopyBoth;
-use relay_postgres::poll::{Hold, NewSlot, PollConfig, PollRule};
+use relay_postgres::poll::{Hold, NewSlot, PollConfig};
 use relay_postgres::{Source, TableId};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::Sender;
@@ -132,7 +132,7 @@ impl Jobs {
     }
 
     /// Asks for the polling lock.
-    pub(super) fn lock(&mut self, config: PollConfig, rule: Arc<dyn Fn(&str) -> Option<PollRule> + Send + Sync>) {
+    pub(super) fn lock(&mut self, config: PollConfig, rule: super::poll::Rule) {
         let source = self.source.clone();
         self.start("relay-lock", move || {
             Done::Locked(source.hold_lock(&config).and_then(|mut hold| {

@@ -276,7 +276,7 @@ impl Stream {
             return match result {
                 Ok(wait) if wait.is_zero() => {}
                 Ok(wait) => self.wait(wait),
-                Err(input) => self.input(input),
+                Err(input) => self.input(*input),
             };
         }
         match self.copy.take() {
@@ -428,6 +428,9 @@ impl Stream {
         progress.frontier = session.log_position(window.frontier());
         progress.checkpoint = session.log_position(session.stored());
         progress.confirmed = session.confirmed();
+        if progress.published.as_ref() != session.published() {
+            progress.published = session.published().cloned();
+        }
         progress.in_flight_events = window.events() as u64;
         progress.in_flight_bytes = window.bytes();
         progress.oldest_commit_us = window.oldest_commit_time_us();

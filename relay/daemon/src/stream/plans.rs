@@ -5,7 +5,7 @@ use relay_core::{Kind, Relation};
 use relay_encode::{AfterPublish, MessagePlans, Order, Plan};
 use relay_postgres::TableId;
 use relay_postgres::poll::{Mark, PollOrder, PollRule};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the routes say of tables and messages; shared with the jobs that create the publication.
 #[derive(Debug)]
@@ -73,6 +73,17 @@ impl Routes {
             }
         };
         Some(PollRule { order, condition: route.poll_condition().map(str::to_owned), mark })
+    }
+
+    /// `retention` and the column that tells a row's age, of the route that takes this table.
+    pub(crate) fn retention(&self, name: &str) -> Option<(Option<Duration>, Option<String>)> {
+        let route = self.routes.named(name)?;
+        Some((route.retention(), route.timestamp_column().map(str::to_owned)))
+    }
+
+    /// Whether any route has a `retention`.
+    pub(crate) fn has_retention(&self) -> bool {
+        self.routes.iter().any(|route| route.retention().is_some())
     }
 
     /// Whether any route takes rows, and not only logical messages.

@@ -1,7 +1,7 @@
 //! The polling source's turn on the wire thread: ticks and claims become rows, rows take the way that the log's changes take.
 
 use super::mark::{Marker, Task};
-use super::read::{At, Flow, TURN_BYTES};
+use super::read::{At, Flow, SHORT_READ_BYTES, TURN_BYTES};
 use super::{BUSY_WAIT, IDLE_WAIT, Stream};
 use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input, Rows, Session, Work, row_order, row_position};
@@ -24,10 +24,13 @@ pub(crate) struct Config {
     /// Whether a slot is to be made, and polling to end at it.
     pub(crate) ends_in_log: bool,
     /// What the routes say of a table, given as `schema.table`.
-    pub(crate) rule: Arc<dyn Fn(&str) -> Option<PollRule> + Send + Sync>,
+    pub(crate) rule: Rule,
     /// Whether a route names tables by a glob, so that new ones may appear.
     pub(crate) has_globs: bool,
 }
+
+/// How a table is polled, if it is.
+pub(crate) type Rule = Arc<dyn Fn(&str) -> Option<PollRule> + Send + Sync>;
 
 /// The polling source of a pipeline.
 pub(super) struct Polling {
@@ -95,8 +98,13 @@ struct Claim {
     has_ended: bool,
 }
 
+/// What a turn gives, or what the session must hear.
+type Heard<T> = Result<T, Box<Input>>;
+
 /// The first wait between two looks that find nothing.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
+/// Nothing went on for so long: the statement that is being read is given up.
+const STALL: Duration = Duration::from_secs(10);
 /// How soon to ask again whether a tick's WAL is on disk.
 const FLUSH_WAIT: Duration = Duration::from_millis(1);
 /// How often new tables are looked for, where a route has a glob.
@@ -268,14 +276,17 @@ impl Polling {
         self.shapes.len() - 1
     }
 
-    /// Everything known was read: the next look comes at once after rows, ever later without.
-    fn rest(&mut self, now: Instant) {
-        self.wait = if std::mem::take(&mut self.has_rows) {
-            Duration::ZERO
-        } else {
-            (self.wait * 2).max(FIRST_WAIT).min(self.config.interval)
-        };
+    /// Everything known was read: the next look comes at once after rows, and ever later while there are none.
+    fn is_time(&mut self, now: Instant) -> bool {
+        if std::mem::take(&mut self.has_rows) {
+            (self.wait, self.look_at) = (Duration::ZERO, now);
+        }
+        if now < self.look_at {
+            return false;
+        }
+        self.wait = (self.wait * 2).max(FIRST_WAIT).min(self.config.interval);
         self.look_at = now + self.wait;
+        true
     }
 }
 
@@ -284,7 +295,7 @@ impl Polling {
 impl Stream {
     /// One turn of polling: how long to wait for a message, or what the session must hear. Nothing here may call the session's orders in:
     /// they touch what is being borrowed.
-    pub(super) fn poll_turn(&mut self, polling: &mut Polling) -> Result<Duration, Input> {
+    pub(super) fn poll_turn(&mut self, polling: &mut Polling) -> Heard<Duration> {
         let now = Instant::now();
         polling.mark(&self.session, !self.session.is_streaming());
         if let Some(poller) = &mut polling.poller {
@@ -297,8 +308,17 @@ impl Stream {
             return Ok(self.pause());
         }
         self.unblock_or_keep();
-        if let Some(blocked) = self.blocked.as_ref().filter(|blocked| blocked.retry > now) {
-            return Ok((blocked.retry - now).min(IDLE_WAIT));
+        if let Some(blocked) = self.blocked.as_ref() {
+            if now.duration_since(blocked.since) >= STALL && polling.current.take().is_some() {
+                // An open statement keeps the server from cleaning up; the rest is asked for again when it can go on.
+                self.session.leave_work();
+                if let Some(poller) = &mut polling.poller {
+                    poller.abandon();
+                }
+            }
+            if blocked.retry > now {
+                return Ok((blocked.retry - now).min(IDLE_WAIT));
+            }
         }
         let result = self.poll_rows(polling);
         if result.is_err() {
@@ -312,9 +332,11 @@ impl Stream {
         if self.session.window().events() > 0 { BUSY_WAIT } else { IDLE_WAIT }
     }
 
-    fn poll_rows(&mut self, polling: &mut Polling) -> Result<Duration, Input> {
-        let mut handled = 0;
-        while handled < TURN_BYTES {
+    /// Reads a page at most: then acknowledgements, clock and lock are looked at.
+    fn poll_rows(&mut self, polling: &mut Polling) -> Heard<Duration> {
+        let (mut rows, mut handled) = (0, 0);
+        while rows < polling.config.poll.batch && handled < polling.config.poll.batch_bytes.min(TURN_BYTES) {
+            rows += 1;
             if polling.current.is_none()
                 && let Some(wait) = self.next_work(polling)?
             {
@@ -324,14 +346,17 @@ impl Stream {
                 Step::On => {}
                 Step::Leave => return Ok(Duration::ZERO),
                 Step::Empty => {
-                    let is_dense = self.pace.is_dense(Instant::now());
-                    if !is_dense {
+                    if !self.pace.is_dense(Instant::now()) {
                         self.nudge();
+                    } else if let Some(wait) = self.coalesce_wait() {
+                        // As in the log's stream: an eager reader is woken for each few rows, which costs the server more than it gains.
+                        std::thread::sleep(wait);
                     }
                     let wait = self.pause();
                     let Some(poller) = &mut polling.poller else { return Ok(wait) };
                     let bytes = poller.fill(wait).map_err(|error| lost(&error))?;
                     self.tally.received_bytes(bytes);
+                    self.short_read = bytes < SHORT_READ_BYTES;
                     if bytes == 0 {
                         return Ok(Duration::ZERO);
                     }
@@ -342,16 +367,16 @@ impl Stream {
     }
 
     /// Begins the next work, or looks for some when it is time; the time to wait when there is nothing to read now.
-    fn next_work(&mut self, polling: &mut Polling) -> Result<Option<Duration>, Input> {
+    fn next_work(&mut self, polling: &mut Polling) -> Heard<Option<Duration>> {
         let Some(work) = self.session.work() else { return self.look(polling).map(Some) };
         let shape = polling.shape(&work.table);
         let Some(poller) = &mut polling.poller else { return Ok(Some(IDLE_WAIT)) };
         let Some((table, polled)) = poller.table(&work.table) else {
             let message = format!("{} is not there any more, or not to be polled", work.table);
-            return Err(Input::Stop(Fault { kind: Kind::ColumnMissing, message }));
+            return Err(stop(Kind::ColumnMissing, message));
         };
         debug_assert_eq!(polled.is_tick(), matches!(work.rows, Rows::Tick { .. }));
-        match self.session.begin_work(&work).map_err(Input::Stop)? {
+        match self.session.begin_work(&work).map_err(|fault| Box::new(Input::Stop(fault)))? {
             Begun::Read => {}
             Begun::Rewind => return Ok(Some(Duration::ZERO)),
         }
@@ -367,9 +392,9 @@ impl Stream {
     }
 
     /// Takes a tick and claims rows, if it is time to; else the time to wait.
-    fn look(&mut self, polling: &mut Polling) -> Result<Duration, Input> {
+    fn look(&mut self, polling: &mut Polling) -> Heard<Duration> {
         let now = Instant::now();
-        if now < polling.look_at {
+        if !polling.is_time(now) {
             self.nudge();
             let limit = self.pause().min(polling.look_at - now);
             let Some(poller) = polling.poller.as_mut().filter(|_| !polling.config.poll.notify.is_empty()) else {
@@ -380,7 +405,6 @@ impl Stream {
             }
             return Ok(Duration::ZERO);
         }
-        polling.rest(now);
         let Some(poller) = &mut polling.poller else { return Ok(IDLE_WAIT) };
         if polling.config.has_globs && now.duration_since(polling.listed_at) >= LIST_INTERVAL {
             polling.listed_at = now;
@@ -402,12 +426,12 @@ impl Stream {
                 }
             }
         }
-        let is_quiet = polling.wait > Duration::ZERO && !is_new;
+        let is_quiet = polling.wait > FIRST_WAIT && !is_new;
         if (claimed.is_empty() || is_quiet)
             && let Some(deadline_ms) = self.drain_by.take()
         {
             // Everything that was there at the signal is known now.
-            return Err(Input::Drain { deadline_ms, read_to: Some(self.session.known_end()) });
+            return Err(Box::new(Input::Drain { deadline_ms, read_to: Some(self.session.known_end()) }));
         }
         let now_us = crate::status::unix_us();
         for table in claimed {
@@ -420,7 +444,7 @@ impl Stream {
     }
 
     /// Deals with what stands at the head of the rows.
-    fn head(&mut self, polling: &mut Polling, handled: &mut usize) -> Result<Step, Input> {
+    fn head(&mut self, polling: &mut Polling, handled: &mut usize) -> Heard<Step> {
         let Polling { poller: Some(poller), current: Some(current), shapes, cells: found, claims, .. } = polling else {
             return Ok(Step::Leave);
         };
@@ -433,7 +457,7 @@ impl Stream {
             let columns = poller.tables().get(current.table).map(|table| table.columns(|name| relation.column(name)));
             current.columns = columns.transpose().map_err(|column| {
                 let message = format!("{relation} has no column `{column}`, which polling needs");
-                Input::Stop(Fault { kind: Kind::ColumnMissing, message })
+                stop(Kind::ColumnMissing, message)
             })?;
         }
         let (size, flow) = match poller.head().map_err(|error| lost(&error))? {
@@ -443,7 +467,8 @@ impl Stream {
                 return Ok(Step::On);
             }
             Head::Row(body) => {
-                cells(body, found).map_err(|error| Input::Lost(Fault { kind: error.kind(), message: error.to_string() }))?;
+                cells(body, found)
+                    .map_err(|error| Box::new(Input::Lost(Fault { kind: error.kind(), message: error.to_string() })))?;
                 (body.len(), self.polled_row(current, &shapes[current.shape].relation, claims, Row::new(body, found))?)
             }
         };
@@ -471,8 +496,8 @@ impl Stream {
                 self.poisoned(position, &poison, &name, &key);
                 Ok(Step::Leave)
             }
-            Flow::Stop(fault) => Err(Input::Stop(fault)),
-            Flow::Lost(fault) => Err(Input::Lost(fault)),
+            Flow::Stop(fault) => Err(Box::new(Input::Stop(fault))),
+            Flow::Lost(fault) => Err(Box::new(Input::Lost(fault))),
             Flow::Left | Flow::AskRoot(_) | Flow::Notice(_) => Ok(Step::Leave),
         }
     }
@@ -484,7 +509,7 @@ impl Stream {
         relation: &Relation,
         claims: &mut HashMap<Lsn, Claim>,
         row: Row<'_>,
-    ) -> Result<Flow, Input> {
+    ) -> Heard<Flow> {
         let Some(columns) = &current.columns else { return Ok(Flow::Left) };
         let work = &current.work;
         let text = |at: Option<usize>| match at.and_then(|at| row.get(at)) {
@@ -497,11 +522,9 @@ impl Stream {
             Rows::Tick { .. } => {
                 let Some(value) = std::str::from_utf8(order).ok().and_then(|order| order.parse::<i64>().ok()) else {
                     let message = format!("{relation}: the order column of a row is NULL");
-                    return Err(Input::Stop(Fault { kind: Kind::OrderRepeats, message }));
+                    return Err(stop(Kind::OrderRepeats, message));
                 };
-                self.session
-                    .seek_order(value)
-                    .map_err(|fault| Input::Stop(Fault { message: format!("{relation}: {}", fault.message), ..fault }))?;
+                self.session.seek_order(value).map_err(|fault| stop(fault.kind, format!("{relation}: {}", fault.message)))?;
                 current.order = Some(value);
                 let full = text(columns.xid);
                 xid = Xid(std::str::from_utf8(full).ok().and_then(|xid| xid.parse::<u64>().ok()).unwrap_or(0) as u32);
@@ -521,7 +544,7 @@ impl Stream {
                 });
                 let Some(index) = index else {
                     let message = format!("{relation}: a claimed row came back under another key");
-                    return Err(Input::Stop(Fault { kind: Kind::SourceProtocol, message }));
+                    return Err(stop(Kind::SourceProtocol, message));
                 };
                 current.index = Some(index);
                 self.session.seek_index(index as u64);
@@ -540,7 +563,7 @@ impl Stream {
     }
 
     /// The rows of the work at hand are at their end.
-    fn end_work(&mut self, polling: &mut Polling) -> Result<(), Input> {
+    fn end_work(&mut self, polling: &mut Polling) -> Heard<()> {
         let Some(mut current) = polling.current.take() else { return Ok(()) };
         let number = current.work.number;
         if polling.tables.get(current.table).is_some_and(|table| table.rule.mark != Mark::Keep) {
@@ -549,7 +572,7 @@ impl Stream {
         if let Some(claim) = polling.claims.get_mut(&number) {
             claim.has_ended = true;
         }
-        self.session.end_work(number).map_err(Input::Stop)
+        self.session.end_work(number).map_err(|fault| Box::new(Input::Stop(fault)))
     }
 }
 
@@ -600,10 +623,14 @@ impl Shape {
 }
 
 /// What the server said, as the session takes it.
-fn lost(error: &relay_postgres::Error) -> Input {
+fn lost(error: &relay_postgres::Error) -> Box<Input> {
     let fault = error.fault();
-    match fault.kind.directive().action {
+    Box::new(match fault.kind.directive().action {
         relay_core::error::Action::StopStream => Input::Stop(fault),
         _ => Input::Lost(fault),
-    }
+    })
+}
+
+fn stop(kind: Kind, message: String) -> Box<Input> {
+    Box::new(Input::Stop(Fault { kind, message }))
 }

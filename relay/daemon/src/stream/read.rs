@@ -35,7 +35,7 @@ pub(super) enum Flow {
 }
 
 /// A read below this is a short one: the server has not much more ready.
-const SHORT_READ_BYTES: usize = 32 * 1024;
+pub(super) const SHORT_READ_BYTES: usize = 32 * 1024;
 /// Wait before asking a sink again that waits for a topic.
 const LOOKUP_WAIT: Duration = Duration::from_millis(2);
 const TOPIC_WAIT: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ impl Stream {
         self.fill(copy, limit).err().map(|error| lost(&error))
     }
 
-    fn coalesce_wait(&self) -> Option<Duration> {
+    pub(super) fn coalesce_wait(&self) -> Option<Duration> {
         let wait = self.config.coalesce?;
         (!self.config.coalesce_is_adaptive || self.short_read).then_some(wait)
     }
