@@ -5,7 +5,7 @@ use crate::error::PlanError;
 use crate::field::{Field, Form, Names, Piece, oid};
 use crate::headers::HeaderStep;
 use crate::predicate::{Term, Test};
-use crate::route::{Route, Target, TopicRule, ValueEncoding};
+use crate::route::{Route, TopicRule, ValueEncoding};
 use crate::template::{Expression, HeaderItem, Part, Reference, Variable};
 use crate::wrap::Eventuate;
 use relay_core::{Kind, Poison, Relation, Row};
@@ -324,9 +324,7 @@ impl Resolver<'_> {
     }
 
     fn variable(&self, variable: Variable) -> &str {
-        let rest = || match &self.route.target {
-            Target::Table(glob) | Target::Message(glob) => glob.rest(&self.label).unwrap_or_default(),
-        };
+        let rest = || self.route.rest.as_ref().and_then(|glob| glob.rest(&self.label)).unwrap_or_default();
         match variable {
             Variable::Table => self.table,
             Variable::Schema => self.schema,

@@ -18,6 +18,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Route {
     pub(crate) target: Target,
+    /// Tells what `{table_suffix}` and `{prefix_rest}` stand for: the target's own star, else that of the preset's default table.
+    pub(crate) rest: Option<Glob>,
     pub(crate) conditions: Vec<Term>,
     /// The terms that say when a row is due, where it falls to the encoder to look.
     pub(crate) schedule: Vec<Term>,
@@ -154,8 +156,9 @@ impl Route {
                 format!("preset `{}` needs a condition on `{column}`: several rows are written for one event", preset.name);
             errors.push(RouteError::value("match", message).hint(format!("match = \"{column} = '…'\"")));
         }
+        let default_table = preset_settings.table.clone().unwrap_or_default();
         let settings = settings.over(preset_settings);
-        let mut reader = Reader { settings: &settings, errors };
+        let mut reader = Reader { settings: &settings, default_table: &default_table, rest: None, errors };
         reader.refuse_later(format);
         let route = reader.route(preset, format);
         match route {
@@ -240,6 +243,23 @@ impl Route {
     }
 }
 
+// === impl Target ===
+
+impl Target {
+    fn rest(&self, default_table: &str) -> Option<Glob> {
+        match self {
+            Self::Table(glob) | Self::Message(glob) if glob.has_star() => Some(glob.clone()),
+            // `pgmq.q_orders` under a preset for `pgmq.q_*`; the schema may be another.
+            Self::Table(table) => default_table
+                .split_once('.')
+                .filter(|(_, name)| name.contains('*'))
+                .map(|(_, name)| Glob::new(&format!("*.{name}")))
+                .filter(|glob| glob.matches(table.as_str())),
+            Self::Message(_) => None,
+        }
+    }
+}
+
 // === impl Routes ===
 
 impl Routes {
@@ -289,6 +309,8 @@ type Fixed<'a> = (&'a str, Option<&'a str>, &'a [&'a str], &'a [&'a str]);
 /// Reads one field after the other and collects what is wrong.
 struct Reader<'a> {
     settings: &'a OutboxSettings,
+    default_table: &'a str,
+    rest: Option<Glob>,
     errors: Vec<RouteError>,
 }
 
@@ -355,10 +377,7 @@ impl Reader<'_> {
         let text = text.filter(|text| !text.is_empty())?;
         let parsed = Expression::parse(text, bare);
         let expression = self.take(field, parsed)?;
-        let (is_message, has_star) = match target {
-            Target::Table(glob) => (false, glob.has_star()),
-            Target::Message(glob) => (true, glob.has_star()),
-        };
+        let (is_message, has_star) = (matches!(target, Target::Message(_)), self.rest.is_some());
         let cases = [
             (Variable::Table, "{table}", is_message, "stands only where `table` is set"),
             (Variable::Schema, "{schema}", is_message, "stands only where `table` is set"),
@@ -384,6 +403,7 @@ impl Reader<'_> {
             self.errors.push(RouteError::value("table", "an [[outbox]] needs a `table` or a `message`"));
             return None;
         };
+        self.rest = target.rest(self.default_table);
         let topics = TopicRules::new(format);
         let topic = self.topic(&topics, &target);
         let id = self.expression("id", settings.id.as_deref(), Bare::Column, &target);
@@ -476,6 +496,7 @@ impl Reader<'_> {
             preset,
             canonical: canonical(settings, format, prefix),
             target,
+            rest: self.rest.clone(),
         })
     }
 

@@ -210,6 +210,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("outbox.on_update", "\"ignore\""),
     ("outbox.on_scheduled", "\"poison\""),
     ("outbox.after_publish", "\"keep\""),
+    ("outbox.order", "\"tick(xid, seq)\""),
+    ("outbox.source_name", "\"shop\""),
+    ("outbox.retention", "\"7d\""),
+    ("outbox.outbox_id", "0"),
 ];
 
 /// The annotated sample.

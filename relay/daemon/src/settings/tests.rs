@@ -88,7 +88,6 @@ fn a_bad_file_is_reported_whole() {
         ("nmae", "R0102", 2, 1),
         ("source.url", "R0104", 5, 7),
         ("source.pasword", "R0102", 6, 1),
-        ("source.mode", "R0105", 7, 8),
         ("source.log.slott", "R0102", 10, 1),
         ("source.log.receive_timeout", "R0103", 11, 19),
         ("source.log.wal_budget", "R0103", 12, 14),
@@ -141,8 +140,11 @@ fn each_rule_speaks_up() {
         ("[source.log]\nread_coalesce = \"sometimes\"", "R0103", "is not one of"),
         ("[source.log]\nmessages = [\"a\"]", "R0105", "not implemented"),
         ("[[outbox]]\npreset = \"debezium\"", "R0104", "needs a `table` or a `message`"),
-        ("[[outbox]]\ntable = \"b\"\npreset = \"pgmq\"", "R0105", "preset is not implemented"),
-        ("[[outbox]]\ntable = \"b\"\nretention = \"7d\"", "R0105", "pruning"),
+        ("[[outbox]]\ntable = \"public.q\"\npreset = \"pgmq\"", "R0103", "needs a `*` in `table`"),
+        ("[[outbox]]\ntable = \"b\"\npreset = \"masstransit\"", "R0103", "docs/presets.md"),
+        ("[[outbox]]\ntable = \"b\"\nretention = \"7\"", "R0103", "has no unit"),
+        ("[[outbox]]\ntable = \"b\"\nafter_publish = \"delete\"", "R0104", "in log mode"),
+        ("[[outbox]]\ntable = \"a.o\"\npreset = \"namastack\"", "R0103", "a condition on `handler_id`"),
         ("[[outbox]]\ntable = \"b\"\ntopic = \"orders.dlq\"", "R0104", "of relay's own"),
         ("[[outbox]]\ntable = \"b\"\ntopic = \"no spaces\"", "R0103", "is not a topic name"),
         ("[outbox2]", "R0102", "unknown key `outbox2`"),
@@ -158,9 +160,39 @@ fn each_rule_speaks_up() {
         "[sink]\nkind = \"stdout\"\n[delivery]\non_poison = \"skip\"",
         "[[outbox]]\nmessage = \"outbox\"\npreset = \"wal-message\"\nretention = \"none\"\n\
          [outbox.router]\n\"route.by.field\" = \"x\"",
+        "[[outbox]]\ntable = \"pgmq.q_orders\"\npreset = \"pgmq\"",
         "[admin]\nlisten = \"\"\n[log]\nlevel = \"info,relay_kafka=debug\"",
     ] {
         assert_eq!(faults(lines), [], "{lines}");
+    }
+}
+
+#[test]
+fn polling_has_rules_of_its_own() {
+    let found = |lines: &str| -> Vec<(&'static str, String)> {
+        let text = SMALLEST.replace("table = \"public.outbox\"", lines);
+        let found = read(&text, &[], &["source.mode=\"poll\""]);
+        found.report.findings.iter().map(|finding| (finding.kind.directive().code, finding.message.clone())).collect()
+    };
+    for (lines, code, part) in [
+        ("message = \"m\"", "R0104", "in the log alone"),
+        ("table = \"a.o\"\npreset = \"debezium-quarkus\"", "R0104", "cannot be polled"),
+        ("table = \"a.o\"\npreset = \"namastack\"", "R0103", "a condition on `handler_id`"),
+        ("table = \"a.o\"\npreset = \"debezium\"", "R0104", "the marks are the position"),
+        ("table = \"a.o\"\norder = \"claim(id)\"", "R0104", "the marks are the position"),
+        ("table = \"a.o\"\norder = \"xid\"", "R0103", "tick("),
+        ("table = \"a.o\"\nafter_publish = \"update:a\"", "R0103", "update"),
+    ] {
+        let found = found(lines);
+        assert!(found.iter().any(|(found, message)| *found == code && message.contains(part)), "{lines}: {found:?}");
+    }
+    for lines in [
+        "table = \"a.o\"",
+        "table = \"a.o\"\nafter_publish = \"delete\"\nretention = \"7d\"",
+        "table = \"public.watermill_orders\"\npreset = \"watermill\"",
+        "table = \"a.o\"\npreset = \"debezium\"\norder = \"claim(id)\"\nafter_publish = \"delete\"",
+    ] {
+        assert_eq!(found(lines), [], "{lines}");
     }
 }
 
