@@ -15,7 +15,7 @@ pub struct Prune {
     pub proof: Proof,
     /// Column with the row's time, and the age from which a row goes.
     pub older_than: Option<(String, Duration)>,
-    /// SQL condition of rows that are events: others are not ours to remove.
+    /// SQL condition of rows that are events, see [`PollRule::was_event`]: others are not ours to remove.
     pub condition: Option<String>,
     /// Rows a statement.
     pub batch: u64,
@@ -52,6 +52,9 @@ pub struct Pruned {
 
 /// How long a statement waits for a lock.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
+/// The same for the lock under which a partition goes: inserts queue behind whoever waits for it.
+const DROP_TIMEOUT: &str = "SET LOCAL lock_timeout = '250ms'";
+const KEPT: &str = "it holds rows that are not published, or that are no events";
 
 // === impl Proof ===
 
@@ -65,17 +68,7 @@ impl Proof {
             (PollOrder::Tick { xid, .. }, Some(published)) => Ok(Self::Seen { xid: xid.clone(), published: published.clone() }),
             (PollOrder::Tick { .. }, None) => Err("the checkpoint knows no snapshot of what is published yet".to_owned()),
             (PollOrder::Claim { .. }, _) => match &rule.mark {
-                Mark::Update(assignments) => {
-                    let marked = assignments.iter().map(|(column, value)| {
-                        let column = quote_identifier(column);
-                        if value == "now()" {
-                            format!("{column} IS NOT NULL")
-                        } else {
-                            format!("{column} IS NOT DISTINCT FROM {value}")
-                        }
-                    });
-                    Ok(Self::Marked(marked.collect::<Vec<_>>().join(" AND ")))
-                }
+                Mark::Update(_) => Ok(Self::Marked(rule.mark.is_done().unwrap_or_default())),
                 Mark::Delete => Err("published rows are deleted as soon as they are acknowledged".to_owned()),
                 Mark::Keep => Err("its rows carry no mark".to_owned()),
             },
@@ -127,11 +120,12 @@ impl Prune {
             "SELECT n.nspname, l.relname, pg_get_expr(l.relpartbound, l.oid), \
              pg_get_partkeydef(p.oid), (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a, pg_partitioned_table k \
                WHERE k.partrelid = p.oid AND a.attrelid = p.oid AND a.attnum = k.partattrs[0] AND k.partnatts = 1 \
-               AND k.partstrat = 'r'), pg_has_role(l.relowner, 'USAGE') AND pg_has_role(p.relowner, 'USAGE') \
+               AND k.partstrat = 'r'), pg_has_role(l.relowner, 'USAGE') AND pg_has_role(p.relowner, 'USAGE'), \
+               quote_ident(m.nspname) || '.' || quote_ident(p.relname) \
              FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace \
              LEFT JOIN LATERAL pg_partition_tree(r.oid) t ON true \
              JOIN pg_class l ON l.oid = coalesce(t.relid, r.oid) JOIN pg_namespace n ON n.oid = l.relnamespace \
-             LEFT JOIN pg_class p ON p.oid = t.parentrelid \
+             LEFT JOIN pg_class p ON p.oid = t.parentrelid LEFT JOIN pg_namespace m ON m.oid = p.relnamespace \
              WHERE s.nspname = {} AND r.relname = {} AND r.relkind IN ('r', 'p') AND l.relkind = 'r' ORDER BY 1, 2",
             quote_literal(schema),
             quote_literal(table)
@@ -151,11 +145,9 @@ impl Prune {
             });
             let upper_bound = row.get(2).filter(|_| is_by_time && row.get(5) == Some("t")).and_then(upper_bound);
             let upper_bound = upper_bound.zip(row.get(4)).map(|(bound, kind)| format!("{bound}::{kind}"));
-            Some(Leaf {
-                name: format!("{schema}.{table}"),
-                quoted: format!("{}.{}", quote_identifier(schema), quote_identifier(table)),
-                upper_bound,
-            })
+            let quoted = format!("{}.{}", quote_identifier(schema), quote_identifier(table));
+            let parent = row.get(6).map_or_else(|| quoted.clone(), str::to_owned);
+            Some(Leaf { name: format!("{schema}.{table}"), quoted, parent, upper_bound })
         };
         rows.iter().map(|row| leaf(row).ok_or(Error::Answer { query: WHAT })).collect()
     }
@@ -171,20 +163,38 @@ impl Prune {
         Ok(rows.first().and_then(|row| row.get(0)) == Some("t"))
     }
 
+    /// Rows that may go, but for their age.
+    fn goes(&self) -> String {
+        let proof = self.proof.condition();
+        match (&self.proof, &self.condition) {
+            // A marked row does not meet the condition any more.
+            (Proof::Marked(_), _) | (_, None) => format!("({proof})"),
+            (Proof::Seen { .. }, Some(condition)) => format!("({proof} AND ({condition}))"),
+        }
+    }
+
     /// Drops a partition whose rows are all old, if they are all published; else the reason why it stays.
     fn drop_partition(&self, connection: &mut Connection, leaf: &Leaf) -> Result<Option<String>, Error> {
         let table = &leaf.quoted;
-        let unpublished = format!("SELECT FROM {table} WHERE NOT ({}) LIMIT 1", self.proof.condition());
+        // Rows that are no events are not ours to remove either, and what is NULL proves nothing.
+        let unpublished = format!("SELECT FROM {table} WHERE NOT coalesce({}, false) LIMIT 1", self.goes());
+        let rows = connection.query(&format!("SELECT EXISTS ({unpublished})"))?;
+        if rows.first().and_then(|row| row.get(0)) != Some("f") {
+            return Ok(Some(KEPT.to_owned()));
+        }
         if self.is_dry {
-            let rows = connection.query(&format!("SELECT EXISTS ({unpublished})"))?;
-            let has_some = rows.first().and_then(|row| row.get(0)) != Some("f");
-            return Ok(has_some.then(|| "it holds rows that are not published".to_owned()));
+            return Ok(None);
         }
         // With the lock held nobody is in the middle of an insert: what is there is all there will be.
-        let lock = format!("BEGIN; {LOCK_TIMEOUT}; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; SELECT EXISTS ({unpublished})");
+        // The parent first, as queries lock them: DROP needs it too, and the other way round is a deadlock with a reader.
+        let lock = format!(
+            "BEGIN; {DROP_TIMEOUT}; LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; \
+             SELECT EXISTS ({unpublished})",
+            leaf.parent
+        );
         let dropped = connection.query(&lock).and_then(|rows| match rows.last().and_then(|row| row.get(0)) {
             Some("f") => connection.query(&format!("DROP TABLE {table}; COMMIT")).map(|_| None),
-            _ => Ok(Some("it holds rows that are not published".to_owned())),
+            _ => Ok(Some(KEPT.to_owned())),
         });
         let reason = match dropped {
             Ok(reason) => reason,
@@ -211,13 +221,8 @@ impl Prune {
     ) -> Result<(), Error> {
         const WHAT: &str = "a range of rows";
         let age = self.cutoff().map(|(column, cutoff)| format!(" AND {column} < {cutoff}")).unwrap_or_default();
-        let event = match (&self.proof, &self.condition) {
-            // A marked row does not meet the condition any more.
-            (Proof::Marked(_), _) | (_, None) => String::new(),
-            (Proof::Seen { .. }, Some(condition)) => format!(" AND ({condition})"),
-        };
         let table = &leaf.quoted;
-        let wanted = format!("{}{age}{event}", self.proof.condition());
+        let wanted = format!("{}{age}", self.goes());
         if self.is_dry {
             let counted = connection.query(&format!("SELECT count(*) FROM {table} WHERE {wanted}"))?;
             *rows += counted.first().and_then(|row| row.get(0)?.parse::<u64>().ok()).ok_or(Error::Answer { query: WHAT })?;
@@ -227,7 +232,7 @@ impl Prune {
         loop {
             let sql = format!(
                 "BEGIN; {LOCK_TIMEOUT}; WITH found AS MATERIALIZED (SELECT ctid FROM {table} WHERE ctid >= '{from}'::tid AND {wanted} \
-                 ORDER BY ctid LIMIT {} FOR UPDATE SKIP LOCKED), \
+                 ORDER BY ctid LIMIT {}), \
                  gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM found)) RETURNING 1) \
                  SELECT (SELECT count(*) FROM gone), (SELECT max(ctid) FROM found); COMMIT",
                 self.batch
@@ -256,6 +261,8 @@ impl Prune {
 struct Leaf {
     name: String,
     quoted: String,
+    /// The table that it is a partition of, quoted; the table itself where it is none.
+    parent: String,
     /// Where its range of time ends, as SQL; absent where it has none, or where we may not drop it.
     upper_bound: Option<String>,
 }

@@ -221,6 +221,11 @@ impl Term {
         matches!(self.test, Test::Compare(_, Constant::Now))
     }
 
+    /// Whether the server can tell when the row is due: the time inside a document may have any form.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.column.pointer.is_none()
+    }
+
     /// The same condition in SQL.
     pub(crate) fn sql(&self) -> String {
         let column = identifier(&self.column.column);
@@ -247,7 +252,6 @@ impl Term {
             format!("CASE WHEN jsonb_typeof({json}) = '{kind}' THEN {value} {operator} {} END", constant.sql())
         };
         match &self.test {
-            // Whatever form the time has, a row that carries one is scheduled.
             Test::IsNull | Test::Compare(_, Constant::Now) => format!("({text}) IS NULL"),
             Test::IsNotNull => format!("({text}) IS NOT NULL"),
             Test::Compare(operator, constant) => of_type(constant, operator.sql()),

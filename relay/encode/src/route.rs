@@ -182,6 +182,14 @@ impl Route {
         }
     }
 
+    /// Whether it takes the table of that name, `schema.table`.
+    fn takes_table(&self, name: &str) -> bool {
+        let Target::Table(glob) = &self.target else { return false };
+        let bare = name.split_once('.').map_or(name, |(_, bare)| bare);
+        let is_excepted = || glob.has_star() && self.preset.except.iter().any(|except| Glob::new(except).matches(bare));
+        glob.matches(name) && !is_excepted()
+    }
+
     /// The message prefix or glob, if it takes logical messages.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
@@ -224,7 +232,8 @@ impl Route {
         &self.after_publish
     }
 
-    /// `match` as SQL for the poll query: with order `claim` a row waits until it is due, with order `tick` it is judged when it is read.
+    /// `match` as SQL for the poll query: with order `claim` a row waits until it is due, if a column says when; else it is judged when it
+    /// is read.
     #[must_use]
     pub fn poll_condition(&self) -> Option<&str> {
         self.poll_condition.as_deref()
@@ -288,7 +297,7 @@ impl Routes {
     }
 
     fn route_of(&self, name: &str) -> Option<&Arc<Route>> {
-        self.routes.iter().find(|route| matches!(&route.target, Target::Table(glob) if glob.matches(name)))
+        self.routes.iter().find(|route| route.takes_table(name))
     }
 
     /// The route of a logical message.
@@ -419,7 +428,8 @@ impl Reader<'_> {
         };
         let (order, after_publish) = self.polling(format.mode);
         let is_claim = format.mode == Mode::Poll && matches!(order, Some(Order::Claim { .. }));
-        let poll_condition: Vec<String> = terms.iter().filter(|term| is_claim || !term.is_schedule()).map(Term::sql).collect();
+        let poll_condition: Vec<String> =
+            terms.iter().filter(|term| !term.is_schedule() || is_claim && term.can_wait()).map(Term::sql).collect();
         let (schedule, conditions): (Vec<Term>, Vec<Term>) = terms.into_iter().partition(Term::is_schedule);
         let value_encoding = self.choice(
             "value_encoding",

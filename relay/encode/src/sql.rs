@@ -173,7 +173,7 @@ fn poll_sql(preset: &Preset, table: &str, order: Option<&Order>) -> String {
             let mut sql = "-- order = \"claim(…)\" needs nothing more. These columns make order = \"tick(xid, …)\" possible, which keeps each key's\n\
                            -- order and switches to and from the log; existing rows get the ALTER's own xid, without a rewrite of the table:\n"
                 .to_owned();
-            let _ = writeln!(sql, "ALTER TABLE {quoted} ADD COLUMN xid xid8 DEFAULT pg_current_xact_id();");
+            let _ = writeln!(sql, "ALTER TABLE {quoted} ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();");
             let mut order = preset.serial;
             if order.is_empty() {
                 order = "seq";
@@ -300,7 +300,7 @@ mod tests {
         );
         assert!(log.contains("pg_create_logical_replication_slot('relay_orders', 'pgoutput')"));
         let poll = sql("eventuate-tram", Mode::Poll).expect("poll");
-        assert!(poll.contains("ALTER TABLE eventuate.message ADD COLUMN xid xid8 DEFAULT pg_current_xact_id();"));
+        assert!(poll.contains("ALTER TABLE eventuate.message ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();"));
         assert!(poll.contains("ADD COLUMN seq bigint") && poll.contains("GRANT UPDATE ON eventuate.message TO relay;"));
         assert!(!poll.contains("PUBLICATION"));
         let serial = sql("goharvest", Mode::Poll).expect("poll");

@@ -88,6 +88,35 @@ fn xids(list: &[u64]) -> String {
     format!("'{{{}}}'::xid8[]", list.join(","))
 }
 
+// === impl Mark ===
+
+impl Mark {
+    /// SQL that is true of a row which carries the mark; `None` where no mark is left.
+    #[must_use]
+    pub fn is_done(&self) -> Option<String> {
+        let Mark::Update(assignments) = self else { return None };
+        let done = assignments.iter().map(|(column, value)| {
+            let column = quote_identifier(column);
+            if value == "now()" { format!("{column} IS NOT NULL") } else { format!("{column} IS NOT DISTINCT FROM {value}") }
+        });
+        Some(done.collect::<Vec<_>>().join(" AND "))
+    }
+}
+
+// === impl PollRule ===
+
+impl PollRule {
+    /// SQL that is true of a row which is, or was before it was marked, an event; `None` where each row is.
+    #[must_use]
+    pub fn was_event(&self) -> Option<String> {
+        let condition = self.condition.as_ref()?;
+        Some(match self.mark.is_done() {
+            Some(done) => format!("({condition}) OR ({done})"),
+            None => condition.clone(),
+        })
+    }
+}
+
 // === impl PolledTable ===
 
 impl PolledTable {
@@ -175,34 +204,23 @@ impl PolledTable {
         wheres.iter().filter_map(|condition| self.mark(condition)).collect()
     }
 
-    /// Marks what a process that died had published and not marked yet: rows that `published` sees, at most so many.
+    /// Marks what a process that died had published and not marked yet, at most so many rows: what `published` sees, and of a tick that was
+    /// left unfinished what stands up to an order value.
     #[must_use]
-    pub fn mark_left(&self, published: &Snapshot, limit: usize) -> Option<String> {
-        let PollOrder::Tick { xid, .. } = &self.rule.order else { return None };
+    pub fn mark_left(&self, published: &Snapshot, half: Option<(&Snapshot, i64)>, limit: usize) -> Option<String> {
+        let PollOrder::Tick { xid, order } = &self.rule.order else { return None };
         let xid = quote_identifier(xid);
-        let unmarked = match &self.rule.mark {
-            Mark::Keep => return None,
-            Mark::Delete => String::new(),
-            Mark::Update(assignments) => {
-                let done = assignments.iter().map(|(column, value)| {
-                    let column = quote_identifier(column);
-                    if value == "now()" {
-                        format!("{column} IS NOT NULL")
-                    } else {
-                        format!("{column} IS NOT DISTINCT FROM {value}")
-                    }
-                });
-                format!(" AND NOT ({})", done.collect::<Vec<_>>().join(" AND "))
-            }
-        };
-        let rows = format!(
-            "SELECT tableoid, ctid FROM {} WHERE {xid} < {} AND pg_visible_in_snapshot({xid}, {}){unmarked}{} LIMIT {limit} \
-             FOR UPDATE SKIP LOCKED",
-            self.quoted,
-            xid8(published.xmax()),
-            snapshot(published),
-            self.and_condition()
-        );
+        let seen = |by: &Snapshot| format!("{xid} < {} AND pg_visible_in_snapshot({xid}, {})", xid8(by.xmax()), snapshot(by));
+        let mut left = seen(published);
+        if let Some((tick, order_value)) = half {
+            left = format!("({left} OR {} AND {} <= {order_value})", seen(tick), quote_identifier(order));
+        }
+        if self.rule.mark == Mark::Keep {
+            return None;
+        }
+        let unmarked = self.rule.mark.is_done().map(|done| format!(" AND NOT ({done})")).unwrap_or_default();
+        let rows =
+            format!("SELECT tableoid, ctid FROM {} WHERE {left}{unmarked}{} LIMIT {limit}", self.quoted, self.and_condition());
         self.mark(&format!("(tableoid, ctid) IN ({rows})"))
     }
 

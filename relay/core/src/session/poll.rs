@@ -342,6 +342,13 @@ impl Session {
         self.book.newest()
     }
 
+    /// A tick that an earlier process left unfinished, with the last order value that it published of each table; `None` once the tick is
+    /// taken up.
+    #[must_use]
+    pub fn half_tick(&self) -> Option<(&Snapshot, &BTreeMap<String, i64>)> {
+        self.book.half.as_ref().map(|(tick, seq)| (tick, seq))
+    }
+
     /// What is published and stored, as a snapshot: everything that it sees. `None` until that is known.
     #[must_use]
     pub fn published(&self) -> Option<&Snapshot> {

@@ -181,7 +181,7 @@ fn polling_has_rules_of_its_own() {
         ("table = \"a.o\"\npreset = \"debezium\"", "R0104", "the marks are the position"),
         ("table = \"a.o\"\norder = \"claim(id)\"", "R0104", "the marks are the position"),
         ("table = \"a.o\"\norder = \"xid\"", "R0103", "tick("),
-        ("table = \"a.o\"\nafter_publish = \"update:a\"", "R0103", "update"),
+        ("table = \"a.o\"\nafter_publish = \"update:a\"", "R0103", "column=literal"),
     ] {
         let found = found(lines);
         assert!(found.iter().any(|(found, message)| *found == code && message.contains(part)), "{lines}: {found:?}");

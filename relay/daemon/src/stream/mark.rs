@@ -3,9 +3,10 @@
 use crate::metrics::Metrics;
 use relay_pgwire::Connection;
 use relay_postgres::Source;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Marker {
     sender: Option<Sender<Task>>,
     thread: Option<JoinHandle<()>>,
-    stop: Sender<()>,
+    stop: Arc<AtomicBool>,
 }
 
 /// Statements about published rows of one table.
@@ -30,24 +31,24 @@ pub(super) struct Task {
     pub(super) pending: Arc<AtomicUsize>,
 }
 
-/// Bounds of the wait before a statement that failed is run again.
+/// Bounds of the wait before a table whose statement failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long a statement waits for a lock that somebody else has.
 const LOCK_TIMEOUT: &str = "5s";
+/// How often a stop is looked for while tables wait.
+const LOOK: Duration = Duration::from_millis(100);
 
 // === impl Marker ===
 
 impl Marker {
     pub(super) fn start(source: Source, metrics: Arc<Metrics>) -> Self {
         let (sender, tasks) = mpsc::channel();
-        let (stop, stopped) = mpsc::channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let run = move || {
-            let mut desk = Desk { source, metrics, connection: None, stopped };
-            while let Ok(task) = tasks.recv() {
-                if !desk.run(&task) {
-                    return;
-                }
-                task.pending.fetch_sub(1, Ordering::Release);
+            let mut desk = Desk { source, metrics, connection: None, queue: VecDeque::new(), resting: HashMap::new() };
+            while !stopped.load(Ordering::Relaxed) && desk.take(&tasks) {
+                desk.turn();
             }
         };
         let thread = thread::Builder::new().name("relay-mark".into()).spawn(run);
@@ -78,7 +79,7 @@ impl Marker {
                 event = "mark.late",
                 "published rows could not be marked in time; unmarked ones may be published again"
             );
-            let _ = self.stop.send(());
+            self.stop.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -88,40 +89,85 @@ struct Desk {
     source: Source,
     metrics: Arc<Metrics>,
     connection: Option<Connection>,
-    stopped: Receiver<()>,
+    queue: VecDeque<Task>,
+    /// Tables whose statement failed: until when they wait, and how long the wait was. The others go on meanwhile.
+    resting: HashMap<Arc<str>, (Instant, Duration)>,
 }
 
 // === impl Desk ===
 
 impl Desk {
-    /// Runs a task to its end, however often that takes; false when it was told to stop.
-    fn run(&mut self, task: &Task) -> bool {
-        for statement in &task.statements {
-            let mut wait = RETRY.0;
-            loop {
-                match self.execute(statement) {
-                    Ok(rows) => {
-                        self.metrics.cleaned(&task.table, rows);
-                        if !task.repeats || rows == 0 {
-                            break;
-                        }
+    /// Takes what was given; false when there is nothing more to do, ever.
+    fn take(&mut self, tasks: &Receiver<Task>) -> bool {
+        let now = Instant::now();
+        let wait = match self.queue.iter().map(|task| self.rest_of(&task.table, now)).min() {
+            Some(rest) => rest.min(LOOK),
+            None => Duration::MAX,
+        };
+        let first = if wait.is_zero() {
+            None
+        } else if wait == Duration::MAX {
+            match tasks.recv() {
+                Ok(task) => Some(task),
+                Err(_) => return false,
+            }
+        } else {
+            match tasks.recv_timeout(wait) {
+                Ok(task) => Some(task),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    thread::sleep(wait);
+                    None
+                }
+            }
+        };
+        self.queue.extend(first);
+        loop {
+            match tasks.try_recv() {
+                Ok(task) => self.queue.push_back(task),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return !self.queue.is_empty(),
+            }
+        }
+    }
+
+    fn rest_of(&self, table: &str, now: Instant) -> Duration {
+        self.resting.get(table).map_or(Duration::ZERO, |(until, _)| until.saturating_duration_since(now))
+    }
+
+    /// Runs one statement of the first table that need not wait.
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let Some(at) = self.queue.iter().position(|task| self.rest_of(&task.table, now).is_zero()) else { return };
+        let Some(mut task) = self.queue.remove(at) else { return };
+        while let Some(statement) = task.statements.first() {
+            match self.execute(statement) {
+                Ok(rows) => {
+                    self.metrics.cleaned(&task.table, rows);
+                    self.resting.remove(&task.table);
+                    if !task.repeats || rows == 0 {
+                        task.statements.remove(0);
+                    } else {
+                        self.queue.push_back(task);
+                        return;
                     }
-                    Err(error) => {
-                        tracing::warn!(
-                            event = "mark.failed",
-                            table = &*task.table,
-                            retry_ms = wait.as_millis() as u64,
-                            "published rows cannot be marked: {error}"
-                        );
-                        if self.stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
-                            return false;
-                        }
-                        wait = (wait * 2).min(RETRY.1);
-                    }
+                }
+                Err(error) => {
+                    let last = self.resting.get(&task.table).map(|(_, wait)| *wait);
+                    let wait = last.map_or(RETRY.0, |last| (last * 2).min(RETRY.1));
+                    tracing::warn!(
+                        event = "mark.failed",
+                        table = &*task.table,
+                        retry_ms = wait.as_millis() as u64,
+                        "published rows cannot be marked: {error}"
+                    );
+                    self.resting.insert(Arc::clone(&task.table), (Instant::now() + wait, wait));
+                    self.queue.push_front(task);
+                    return;
                 }
             }
         }
-        true
+        task.pending.fetch_sub(1, Ordering::Release);
     }
 
     fn execute(&mut self, statement: &str) -> Result<u64, relay_postgres::Error> {

@@ -6,6 +6,7 @@
 mod confirm;
 mod jobs;
 mod mark;
+mod marks;
 mod note;
 mod obey;
 mod pace;

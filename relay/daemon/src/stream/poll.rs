@@ -1,17 +1,17 @@
 //! The polling source's turn on the wire thread: ticks and claims become rows, rows take the way that the log's changes take.
 
-use super::mark::{Marker, Task};
+use super::mark::Marker;
+use super::marks::{self, Marks, Range};
 use super::read::{At, Flow, SHORT_READ_BYTES, TURN_BYTES};
 use super::{BUSY_WAIT, IDLE_WAIT, Stream};
 use crate::status::Peer;
-use relay_core::session::{Admission, Begun, Fault, Input, Rows, Session, Work, row_order, row_position};
-use relay_core::{Cell, Change, Column, Kind, Lsn, Relation, RelayPos, ReplicaIdentity, Row, Transaction, Value, Xid};
+use relay_core::session::{Admission, Begun, Fault, Input, Rows, Session, Work};
+use relay_core::{Cell, Change, Column, Kind, Relation, RelayPos, ReplicaIdentity, Row, Transaction, Value, Xid};
 use relay_pgwire::cells;
 use relay_postgres::TableId;
-use relay_postgres::poll::{Head, Mark, PollColumns, PollConfig, PollRule, PolledTable, Poller, Taken};
-use std::collections::{HashMap, VecDeque};
+use relay_postgres::poll::{Head, PollColumns, PollConfig, PollRule, PolledTable, Poller, Taken};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the wire thread must know to poll.
@@ -42,20 +42,12 @@ pub(super) struct Polling {
     current: Option<Current>,
     shapes: Vec<Shape>,
     cells: Vec<Cell>,
-    /// Parts of ticks to be marked once they are durable.
-    ranges: VecDeque<Range>,
-    claims: HashMap<Lsn, Claim>,
-    /// Marks under way, by table.
-    pending: HashMap<Arc<str>, Arc<AtomicUsize>>,
-    marker: Marker,
-    marked_at: Instant,
+    marks: Marks,
     /// How long the next wait is, and until when this one lasts.
     wait: Duration,
     look_at: Instant,
     has_rows: bool,
     listed_at: Instant,
-    /// The session went back to its frontier: what was noted beyond it is read, and noted, again.
-    is_rewound: bool,
 }
 
 /// The work whose rows are being read.
@@ -71,8 +63,12 @@ struct Current {
     index: Option<usize>,
     /// The places that the rows of a claim had when they were read first.
     places: Option<HashMap<Vec<String>, usize>>,
+    /// Whether the table's rows are marked once they are published.
+    is_marked: bool,
     /// Rows handled since a range was noted: how many, the first and last order value.
     range: Option<(usize, i64, i64)>,
+    /// A range was noted.
+    has_part: bool,
 }
 
 /// A table's rows as they were described last.
@@ -80,22 +76,6 @@ struct Shape {
     name: Arc<str>,
     relation: Relation,
     columns: Option<Arc<[relay_pgwire::Column]>>,
-}
-
-/// Rows of a tick between two order values.
-struct Range {
-    work: Work,
-    low: i64,
-    high: i64,
-}
-
-/// Rows that were claimed, by their keys.
-struct Claim {
-    table: Arc<str>,
-    keys: Vec<Vec<String>>,
-    /// So many of the keys were given to the marker.
-    marked: usize,
-    has_ended: bool,
 }
 
 /// What a turn gives, or what the session must hear.
@@ -109,12 +89,6 @@ const STALL: Duration = Duration::from_secs(10);
 const FLUSH_WAIT: Duration = Duration::from_millis(1);
 /// How often new tables are looked for, where a route has a glob.
 const LIST_INTERVAL: Duration = Duration::from_secs(10);
-/// Claimed rows are marked at least so often while their claim is being published.
-const MARK_INTERVAL: Duration = Duration::from_millis(500);
-/// Rows of one statement that marks what an earlier process left.
-const LEFT_ROWS: usize = 5_000;
-/// How long a clean stop waits for the last marks.
-const LAST_MARKS: Duration = Duration::from_secs(5);
 
 // === impl Polling ===
 
@@ -122,22 +96,17 @@ impl Polling {
     pub(super) fn new(config: Config, marker: Marker) -> Self {
         let now = Instant::now();
         Self {
+            marks: Marks::new(marker, config.poll.batch),
             config,
             poller: None,
             tables: Vec::new(),
             current: None,
             shapes: Vec::new(),
             cells: Vec::new(),
-            ranges: VecDeque::new(),
-            claims: HashMap::new(),
-            pending: HashMap::new(),
-            marker,
-            marked_at: now,
             wait: Duration::ZERO,
             look_at: now,
             has_rows: false,
             listed_at: now,
-            is_rewound: false,
         }
     }
 
@@ -147,14 +116,7 @@ impl Polling {
     }
 
     pub(super) fn held(&mut self, poller: Box<Poller>, session: &Session) {
-        if std::mem::take(&mut self.is_rewound) {
-            let inside = session.window().frontier().inside;
-            self.ranges.retain_mut(|range| {
-                let handled = inside.filter(|inside| inside.commit_lsn == range.work.number).map(row_order);
-                range.high = handled.map_or(range.low - 1, |handled| handled.min(range.high));
-                range.low <= range.high
-            });
-        }
+        self.marks.resume(session);
         for table in poller.tables().iter().filter(|table| table.has_null_xid) {
             tracing::warn!(
                 event = "poll.null_xid",
@@ -170,7 +132,7 @@ impl Polling {
     }
 
     pub(super) fn rewound(&mut self) {
-        self.is_rewound = true;
+        self.marks.rewound();
     }
 
     /// The new slot at which polling ends; `None` when the lock was lost meanwhile.
@@ -187,77 +149,14 @@ impl Polling {
         self.current = None;
     }
 
-    /// Polling starts behind a position: what the last process published and had no time to mark is marked now.
+    /// Polling starts behind a position.
     pub(super) fn started(&mut self, session: &Session) {
-        // Rows of an older life that are not durable are claimed anew.
-        self.claims.clear();
-        self.ranges.clear();
-        let Some(published) = session.published() else { return };
-        let left = |table: &PolledTable| Some((Arc::from(table.name.as_str()), table.mark_left(published, LEFT_ROWS)?));
-        let statements: Vec<(Arc<str>, String)> = self.tables.iter().filter_map(left).collect();
-        for (name, statement) in statements {
-            self.give(&name, vec![statement], true);
-        }
+        self.marks.start(session, &self.tables);
     }
 
-    fn table(&self, name: &str) -> Option<&PolledTable> {
-        self.tables.iter().find(|table| table.name == name)
-    }
-
-    fn give(&mut self, table: &Arc<str>, statements: Vec<String>, repeats: bool) {
-        if statements.is_empty() {
-            return;
-        }
-        let pending = Arc::clone(self.pending.entry(Arc::clone(table)).or_default());
-        self.marker.give(Task { table: Arc::clone(table), statements, repeats, pending });
-    }
-
-    /// Gives the marker what has become durable.
-    fn mark(&mut self, session: &Session, is_forced: bool) {
-        if self.ranges.is_empty() && self.claims.is_empty() {
-            return;
-        }
-        let frontier = session.window().frontier();
-        while let Some(range) = self.ranges.front() {
-            if !frontier.covers(row_position(range.work.number, range.high)) {
-                break;
-            }
-            let Some(Range { work, low, high }) = self.ranges.pop_front() else { break };
-            if let (Some(table), Rows::Tick { previous, tick, .. }) = (self.table(&work.table), &work.rows) {
-                let statements = table.mark_range(previous, tick, (low, high));
-                self.give(&work.table, statements, false);
-            }
-        }
-        let is_due = is_forced || self.marked_at.elapsed() >= MARK_INTERVAL;
-        let mut batches = Vec::new();
-        for (number, claim) in &mut self.claims {
-            let is_whole = claim.has_ended && frontier.end_lsn > *number;
-            let inside =
-                frontier.inside.filter(|inside| inside.commit_lsn == *number).map_or(0, |inside| inside.seq as usize + 1);
-            let durable = if frontier.end_lsn > *number { claim.keys.len() } else { inside.min(claim.keys.len()) };
-            if durable > claim.marked && (is_whole || is_due) {
-                batches.push((Arc::clone(&claim.table), claim.keys[claim.marked..durable].to_vec()));
-                claim.marked = durable;
-            }
-        }
-        if !batches.is_empty() {
-            self.marked_at = Instant::now();
-        }
-        for (name, keys) in batches {
-            let statement = self.table(&name).and_then(|table| table.mark_keys(&keys));
-            self.give(&name, statement.into_iter().collect(), false);
-        }
-        self.claims.retain(|number, claim| !(claim.has_ended && frontier.end_lsn > *number && claim.marked == claim.keys.len()));
-    }
-
-    fn is_marking(&self, table: &str) -> bool {
-        self.pending.get(table).is_some_and(|pending| pending.load(Ordering::Acquire) > 0)
-    }
-
-    /// Waits until what was published is marked: a clean stop repeats nothing.
-    pub(super) fn finish(mut self, session: &Session) {
-        self.mark(session, true);
-        self.marker.finish(LAST_MARKS);
+    /// Waits until what was published is marked.
+    pub(super) fn finish(self, session: &Session) {
+        self.marks.finish(session, &self.tables);
     }
 
     fn shape(&mut self, name: &Arc<str>) -> usize {
@@ -297,7 +196,7 @@ impl Stream {
     /// they touch what is being borrowed.
     pub(super) fn poll_turn(&mut self, polling: &mut Polling) -> Heard<Duration> {
         let now = Instant::now();
-        polling.mark(&self.session, !self.session.is_streaming());
+        polling.marks.mark(&self.session, &polling.tables, !self.session.is_streaming());
         if let Some(poller) = &mut polling.poller {
             poller.ping(now).map_err(|error| lost(&error))?;
             if self.session.is_leader() {
@@ -380,14 +279,25 @@ impl Stream {
             Begun::Read => {}
             Begun::Rewind => return Ok(Some(Duration::ZERO)),
         }
-        let claim = polling.claims.get(&work.number);
-        poller.start(table, &work, claim.map(|claim| claim.keys.as_slice())).map_err(|error| lost(&error))?;
-        let places = claim.map(|claim| claim.keys.iter().cloned().zip(0..).collect());
+        let keys = polling.marks.claimed(work.number);
+        poller.start(table, &work, keys).map_err(|error| lost(&error))?;
+        let places = keys.map(|keys| keys.iter().cloned().zip(0..).collect());
         if work.rows == Rows::Claim && places.is_none() {
-            let table = Arc::clone(&work.table);
-            polling.claims.insert(work.number, Claim { table, keys: Vec::new(), marked: 0, has_ended: false });
+            polling.marks.begin_claim(&work);
         }
-        polling.current = Some(Current { work, table, shape, columns: None, order: None, index: None, places, range: None });
+        let is_marked = marks::are_marked(polling.tables.get(table));
+        polling.current = Some(Current {
+            work,
+            table,
+            shape,
+            columns: None,
+            order: None,
+            index: None,
+            places,
+            is_marked,
+            range: None,
+            has_part: false,
+        });
         Ok(None)
     }
 
@@ -435,8 +345,7 @@ impl Stream {
         }
         let now_us = crate::status::unix_us();
         for table in claimed {
-            let is_busy = polling.is_marking(&table) || polling.claims.values().any(|claim| claim.table == table);
-            if !is_busy {
+            if !polling.marks.is_busy(&table) {
                 self.session.take_claim(table, now_us);
             }
         }
@@ -445,7 +354,7 @@ impl Stream {
 
     /// Deals with what stands at the head of the rows.
     fn head(&mut self, polling: &mut Polling, handled: &mut usize) -> Heard<Step> {
-        let Polling { poller: Some(poller), current: Some(current), shapes, cells: found, claims, .. } = polling else {
+        let Polling { poller: Some(poller), current: Some(current), shapes, cells: found, marks, .. } = polling else {
             return Ok(Step::Leave);
         };
         if current.columns.is_none() && matches!(poller.head().map_err(|error| lost(&error))?, Head::Row(_)) {
@@ -469,7 +378,7 @@ impl Stream {
             Head::Row(body) => {
                 cells(body, found)
                     .map_err(|error| Box::new(Input::Lost(Fault { kind: error.kind(), message: error.to_string() })))?;
-                (body.len(), self.polled_row(current, &shapes[current.shape].relation, claims, Row::new(body, found))?)
+                (body.len(), self.polled_row(current, &shapes[current.shape].relation, marks, Row::new(body, found))?)
             }
         };
         match flow {
@@ -477,9 +386,10 @@ impl Stream {
                 poller.consume(size);
                 *handled += size;
                 current.index = None;
-                let range = current.handled(polling.config.poll.batch);
-                if polling.tables.get(current.table).is_some_and(|table| table.rule.mark != Mark::Keep) {
-                    polling.ranges.extend(range);
+                if current.is_marked
+                    && let Some(range) = current.handled(polling.config.poll.batch)
+                {
+                    marks.note(range);
                 }
                 self.pace.count();
                 polling.has_rows = true;
@@ -503,13 +413,7 @@ impl Stream {
     }
 
     /// A row takes the way that a change of the log takes, under the position that polling gives it.
-    fn polled_row(
-        &mut self,
-        current: &mut Current,
-        relation: &Relation,
-        claims: &mut HashMap<Lsn, Claim>,
-        row: Row<'_>,
-    ) -> Heard<Flow> {
+    fn polled_row(&mut self, current: &mut Current, relation: &Relation, marks: &mut Marks, row: Row<'_>) -> Heard<Flow> {
         let Some(columns) = &current.columns else { return Ok(Flow::Left) };
         let work = &current.work;
         let text = |at: Option<usize>| match at.and_then(|at| row.get(at)) {
@@ -536,10 +440,7 @@ impl Stream {
                         columns.key.iter().map(|&at| String::from_utf8_lossy(text(Some(at))).into_owned()).collect();
                     match &current.places {
                         Some(places) => places.get(&key).copied(),
-                        None => claims.get_mut(&work.number).map(|claim| {
-                            claim.keys.push(key);
-                            claim.keys.len() - 1
-                        }),
+                        None => marks.claim_row(work.number, key),
                     }
                 });
                 let Some(index) = index else {
@@ -566,12 +467,10 @@ impl Stream {
     fn end_work(&mut self, polling: &mut Polling) -> Heard<()> {
         let Some(mut current) = polling.current.take() else { return Ok(()) };
         let number = current.work.number;
-        if polling.tables.get(current.table).is_some_and(|table| table.rule.mark != Mark::Keep) {
-            polling.ranges.extend(current.take_range());
+        if let Some(range) = current.take_range(true) {
+            polling.marks.note(range);
         }
-        if let Some(claim) = polling.claims.get_mut(&number) {
-            claim.has_ended = true;
-        }
+        polling.marks.end_claim(number);
         self.session.end_work(number).map_err(|fault| Box::new(Input::Stop(fault)))
     }
 }
@@ -592,15 +491,15 @@ impl Current {
     /// The row at the head of a tick is dealt with; gives a range once it has as many rows as a page.
     fn handled(&mut self, batch: usize) -> Option<Range> {
         let order = self.order.take()?;
-        let (rows, low, high) = self.range.get_or_insert((0, order, order));
+        let (rows, _, high) = self.range.get_or_insert((0, order, order));
         (*rows, *high) = (*rows + 1, order);
-        let _ = low;
-        if *rows < batch { None } else { self.take_range() }
+        if *rows < batch { None } else { self.take_range(false) }
     }
 
-    fn take_range(&mut self) -> Option<Range> {
-        let (_, low, high) = self.range.take()?;
-        Some(Range { work: self.work.clone(), low, high })
+    fn take_range(&mut self, has_end: bool) -> Option<Range> {
+        let (rows, low, high) = self.range.take()?;
+        let has_start = !std::mem::replace(&mut self.has_part, true) && matches!(self.work.rows, Rows::Tick { from: None, .. });
+        marks::range(&self.work, rows, (low, high), has_start, has_end)
     }
 }
 
