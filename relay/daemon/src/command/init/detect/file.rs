@@ -82,16 +82,18 @@ impl File<'_> {
         self.found.iter().for_each(|found| outboxes.push_str(&found.text()));
         if !self.has_active() {
             let table = self.table();
+            let others = if self.found.is_empty() { "" } else { "replace it by one of the comments above, or " };
+            outboxes.push('\n');
             outboxes.push_str(&comment(&format!(
-                "\nDecision: no table can be taken as it is, so this is relay's own table, {table}, which does not exist yet; \
-                 replace it by one of the comments above, or run the SQL at the end."
+                "Decision: no table can be taken as it is, so this is relay's own table, {table}, which does not exist yet: \
+                 {others}run the SQL at the end."
             )));
             outboxes.push_str(&block(&[format!("table = {}", quoted(table)), "preset = \"relay\"".to_owned()]));
         }
         outboxes.push('\n');
         let template = Template { name: &self.wish.name, url: self.url.clone(), mode: self.mode(), outboxes };
         let sql = if self.has_active() { self.sql() } else { self.proposal() };
-        let sql = if sql.is_empty() { "nothing".to_owned() } else { format!("run it as the owner of the database:\n\n{sql}") };
+        let sql = if sql.is_empty() { "nothing".to_owned() } else { format!("the owner of the database runs it.\n\n{sql}") };
         format!("{}\n\n{}", template.text(), commented(&format!("The SQL still needed: {sql}")))
     }
 
@@ -200,5 +202,18 @@ impl Found {
         let has_index = matches!(order, Some(Order::Tick { xid, .. }) if self.state.indexed.contains(xid));
         let index = if has_index { String::new() } else { sql::polling_sql(preset, &self.table, order) };
         format!("{index}{}", sql::marking_sql(role, &self.table, order, &reading.after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_broken_between_words_and_names_cannot_leave_them() {
+        let text = comment(&format!("a\nb {}", "word ".repeat(60).trim_end()));
+        assert!(text.starts_with("# a\u{FFFD}b word") && text.lines().count() == 3, "{text}");
+        assert!(text.lines().all(|line| line.starts_with('#') && line.chars().count() <= COLUMNS_MAX), "{text}");
+        assert_eq!(commented("a\n\n-- b"), "# a\n#\n# -- b\n");
     }
 }

@@ -13,6 +13,8 @@ use crate::settings::{is_legal_topic, quoted};
 #[derive(Debug)]
 pub(super) struct Case<'a> {
     pub(super) pipeline: &'a str,
+    /// relay's publication.
+    pub(super) publication: String,
     pub(super) server: &'a Server,
     pub(super) mode: Mode,
     /// Whether rows may be looked at.

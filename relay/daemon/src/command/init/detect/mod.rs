@@ -32,15 +32,15 @@ pub(super) fn run(flags: &Flags, args: &InitArgs, url: &str) -> Result<(), Refus
     let mut look = Look::begin(&wire)?;
     let survey = look.survey(&asked).map_err(too_slow)?;
     let seen = seen(args.table.as_deref(), &survey)?;
-    let case = Case { pipeline: &wish.name, server: &survey.server, mode: mode(&survey, &seen), samples: !args.no_sample };
+    let (pipeline, publication, mode) = (&wish.name, wish.publication(), mode(&survey, &seen));
+    let case = Case { pipeline, publication, server: &survey.server, mode, samples: !args.no_sample };
     let mut found: Vec<Found> = seen.into_iter().map(|(table, fits)| judge::judge(&case, table, fits, &mut look)).collect();
     look.end();
     found.sort_by_key(|found| std::cmp::Reverse(found.fit.grade));
-    let case_mode = case.mode;
     // What is proposed where nothing fits must not collide with a table that is there.
     wish.table = Some(if survey.server.has_outbox { "public.relay_outbox" } else { "public.outbox" }.to_owned());
     let source_url = super::apply::source_url(url, &wire, &wish.role);
-    let file = File { wish: &wish, survey: &survey, mode: case_mode, found: &found, url: source_url };
+    let file = File { wish: &wish, survey: &survey, mode, found: &found, url: source_url };
     print(flags, &file, args.table.as_deref());
     match &args.out {
         Some(out) => write(flags, out, args.dry_run, &file),

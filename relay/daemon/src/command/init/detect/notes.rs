@@ -25,8 +25,9 @@ pub(super) fn of_table(case: &Case<'_>, table: &Table, found: &Found) -> Vec<Str
     if !table.triggers.is_empty() {
         add(format!("triggers: {}; one that deletes or rewrites rows changes what is published", table.triggers.join(", ")));
     }
-    if !table.publications.is_empty() {
-        add(format!("published already, by {}: somebody else may read it", table.publications.join(", ")));
+    let others: Vec<&str> = table.publications.iter().filter(|name| **name != case.publication).map(String::as_str).collect();
+    if !others.is_empty() {
+        add(format!("published already, by {}: somebody else may read it", others.join(", ")));
     }
     if let Some(preset) = found.preset.filter(|preset| !preset.warn.is_empty()) {
         add(preset.warn.to_owned());
@@ -87,7 +88,7 @@ pub(super) fn of_server(survey: &Survey, role: &str) -> Vec<String> {
         notes.push(format!("{seen} is a sign of {whose}: stop it first where it reads the same rows, or both publish"));
     }
     match server.relay_may_replicate {
-        None => notes.push(format!("role {role} does not exist")),
+        None => notes.push(format!("role {role} does not exist yet")),
         Some(false) => notes.push(format!("role {role} may not log in or not replicate")),
         Some(true) => {}
     }
