@@ -106,6 +106,8 @@ fn all_layouts_at_once_are_named_exact_and_the_file_passes_check() {
                    failure_count, partition_no, handler_id) SELECT 'r' || n, 'NEW', 'k', 't', '{\"secret\":\"canary\"}', \
                    '{\"tenant\":\"canary\"}', now(), now(), 0, 0, 'kafka''s' FROM generate_series(1, 9) n; \
                  CREATE TABLE outbox_kafka_lock (id int, owner_id text, valid_until timestamp); \
+                 ALTER EXTENSION plpgsql ADD TABLE pgmq.q_orders; \
+                 CREATE TABLE of_an_extension (LIKE outboxevent); ALTER EXTENSION plpgsql ADD TABLE of_an_extension; \
                  CREATE TABLE ordinary (id int PRIMARY KEY, name text, payload text); \
                  CREATE PUBLICATION dbz_publication",
             )
@@ -237,9 +239,12 @@ fn other_cases_types_and_shapes_are_comments_with_the_reason() {
              CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
              CREATE TRIGGER sweeper AFTER INSERT ON quick EXECUTE FUNCTION gone(); \
              ALTER TABLE messages ENABLE ROW LEVEL SECURITY; \
-             CREATE POLICY all_rows ON messages TO reader USING (true)",
+             CREATE POLICY all_rows ON messages TO reader USING (true); \
+             CREATE SCHEMA cap; CREATE TABLE cap.received (id int); CREATE TABLE \"OutboxState\" (id int); \
+             CREATE TABLE outbox_instance (id int); CREATE TABLE wolverine_nodes (id int)",
         )
         .expect("tables");
+    client.batch_execute("SELECT pg_create_logical_replication_slot('eventuate_slot1', 'pgoutput')").expect("a slot");
     let scratch = Scratch::new("detect");
     let file = scratch.join("relay.toml").display().to_string();
     let (out, told) = good(&run(&["init", "--detect", &url, "-o", &file]));
@@ -252,6 +257,14 @@ fn other_cases_types_and_shapes_are_comments_with_the_reason() {
     assert!(told.contains("docs/presets.md") && told.contains("row-level security is on"), "{told}");
     assert!(told.contains("unlogged") && told.contains("triggers: sweeper") && told.contains("`payload` is an oid"), "{told}");
     assert!(!told.contains("canary") && !written.contains("canary"));
+    for trace in
+        ["cap.received", "public.OutboxState", "public.outbox_instance", "public.wolverine_nodes", "slot eventuate_slot1"]
+    {
+        assert!(
+            told.contains(&format!("{trace} is a sign of ")) && written.contains(&format!("{trace} is a sign of ")),
+            "{told}"
+        );
+    }
     // The corrected names, ready to be uncommented.
     assert!(written.contains("with these fields it fits"), "{written}");
     for proposed in ["#table = \"public.OutboxEvent\"", "#topic = \"outbox.event.{AggregateType}\"", "#value = \"Payload\""] {

@@ -384,6 +384,8 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+        let help = Cli::try_parse_from(["relay", "init", "--help"]).unwrap_err().to_string();
+        assert!(relay_encode::PRESETS.iter().all(|preset| help.contains(preset.name)), "{help}");
     }
 
     #[test]

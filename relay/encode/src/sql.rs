@@ -177,8 +177,9 @@ pub fn polling_sql(preset: &Preset, table: &str, order: Option<&Order>) -> Strin
             format!("CREATE INDEX ON {quoted} ({}, {});  -- for the tick query\n", identifier(xid), identifier(order))
         }
         _ => {
-            let mut sql = "-- order = \"claim(…)\" needs nothing more. These columns make order = \"tick(xid, …)\" possible, which keeps each key's\n\
-                           -- order and switches to and from the log; existing rows get the ALTER's own xid, without a rewrite of the table:\n"
+            let mut sql = "-- order = \"claim(…)\" needs nothing more. These columns make order = \"tick(xid, …)\" possible, which keeps\n\
+                           -- each key's order and switches to and from the log; existing rows get the ALTER's own xid, without a\n\
+                           -- rewrite of the table:\n"
                 .to_owned();
             let _ = writeln!(sql, "ALTER TABLE {quoted} ADD COLUMN xid xid8 DEFAULT pg_current_xact_id();");
             let mut order = preset.serial;

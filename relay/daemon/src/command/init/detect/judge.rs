@@ -2,10 +2,10 @@
 
 use relay_encode::detect::{Candidate, Fit, Grade, renamed, shape};
 use relay_encode::{AfterPublish, FormatSettings, Mode, Order, OutboxSettings, Plan, Preset, Route, Routes};
-use relay_postgres::detect::{Look, Server, Table};
+use relay_postgres::detect::{Server, Table};
 
 use super::super::entry;
-use super::rows::{self, Told};
+use super::rows::Told;
 use super::{file, notes};
 use crate::settings::{is_legal_topic, quoted};
 
@@ -17,8 +17,6 @@ pub(super) struct Case<'a> {
     pub(super) publication: String,
     pub(super) server: &'a Server,
     pub(super) mode: Mode,
-    /// Whether rows may be looked at.
-    pub(super) samples: bool,
 }
 
 /// What was found out about a table.
@@ -57,9 +55,8 @@ pub(super) struct State {
 }
 
 /// Looks at one table; `fits` has at least one entry, the best first.
-pub(super) fn judge(case: &Case<'_>, table: &Table, mut fits: Vec<Fit>, look: &mut Look) -> Found {
+pub(super) fn judge(case: &Case<'_>, table: &Table, mut fits: Vec<Fit>, told: &Told) -> Found {
     let fit = fits.remove(0);
-    let told = rows::ask(table, &fit, case.samples, look);
     let mut found = Found {
         table: table.raw(),
         preset: fit.preset.and_then(|name| Preset::find(name).ok()),
@@ -74,10 +71,10 @@ pub(super) fn judge(case: &Case<'_>, table: &Table, mut fits: Vec<Fit>, look: &m
             publications: table.publications.clone(),
         },
     };
-    found.choose(&fits, &told);
+    found.choose(&fits, told);
     match found.preset {
-        Some(preset) => found.outbox(case, table, preset, &told),
-        None => found.sketch(table, &told),
+        Some(preset) => found.outbox(case, table, preset, told),
+        None => found.sketch(table, told),
     }
     found.outcome = found.outcome(case, table);
     found.notes = notes::of_table(case, table, &found);
@@ -232,16 +229,136 @@ impl Found {
         }
         let text: Text = toml::from_str(&file::block(&self.lines)).map_err(|error| error.message().to_owned())?;
         let settings = text.outbox.into_iter().next().ok_or("there is no [[outbox]]")?;
+        // A topic made of the table's name is not to be read as a template.
+        let is_suffix = self.preset.is_some_and(|preset| preset.toml.contains("topic = \"{table_suffix}\""));
+        if let Some(topic) = settings.topic.as_deref().filter(|topic| is_suffix && !is_legal_topic(topic)) {
+            return Err(format!("`{topic}` is not a topic name: set `topic`"));
+        }
         let format = FormatSettings { mode: case.mode, pipeline: case.pipeline.to_owned(), ..FormatSettings::default() };
         let route = Route::new(settings, &format).map_err(|errors| {
             errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect::<Vec<_>>().join("; ")
         })?;
-        if let Some(topic) = route.fixed_topic().filter(|topic| !is_legal_topic(topic)) {
-            return Err(format!("`{topic}` is not a topic name: set `topic`"));
-        }
         let routes = Routes::new([route]);
         let route = routes.table(&table.relation).ok_or("`table` does not name it")?;
         Plan::compile(route, &table.relation).map_err(|error| error.to_string())?;
         Ok(Reading { order: route.order().cloned(), after: route.after_publish().clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relay_core::{Column, Oid, Relation, ReplicaIdentity};
+    use relay_encode::detect::detect;
+
+    const TEXT: u32 = 25;
+
+    fn server(wal_level: &str) -> Server {
+        Server {
+            version: "18.1".into(),
+            major: 18,
+            wal_level: wal_level.into(),
+            is_standby: false,
+            database: "shop".into(),
+            role: "reader".into(),
+            is_superuser: false,
+            may_replicate: false,
+            may_create: false,
+            relay_may_replicate: None,
+            has_publication: false,
+            has_slot: false,
+            has_outbox: true,
+        }
+    }
+
+    fn table(name: &str, columns: &[(&str, &str, u32)]) -> Table {
+        let (schema, name) = name.split_once('.').unwrap();
+        let column = |(name, _, oid): &(&str, &str, u32)| Column {
+            name: (*name).into(),
+            type_oid: Oid(*oid),
+            type_modifier: -1,
+            is_key: false,
+        };
+        Table {
+            types: columns.iter().map(|(name, kind, _)| ((*name).to_owned(), (*kind).to_owned())).collect(),
+            relation: Relation {
+                oid: Oid(1),
+                schema: schema.into(),
+                name: name.into(),
+                identity: ReplicaIdentity::Default,
+                columns: columns.iter().map(column).collect(),
+            },
+            is_partitioned: false,
+            is_unlogged: false,
+            has_row_security: false,
+            triggers: Vec::new(),
+            publications: Vec::new(),
+            indexed: Vec::new(),
+            owner: "app".into(),
+            may_select: true,
+            relay_may_select: false,
+        }
+    }
+
+    fn judged(table: &Table, mode: Mode, told: &Told) -> Found {
+        let server = server(if mode == Mode::Log { "logical" } else { "replica" });
+        let case = Case { pipeline: "shop", publication: "relay_shop".into(), server: &server, mode };
+        let (schema, name) = (table.relation.schema.to_string(), table.relation.name.to_string());
+        judge(&case, table, detect(&Candidate { schema, table: name, columns: table.types.clone() }), told)
+    }
+
+    fn namastack() -> Table {
+        let texts = ["id", "status", "record_key", "record_type", "payload", "handler_id"].map(|name| (name, "text", TEXT));
+        let others =
+            [("partition_no", "integer", 23), ("created_at", "timestamp with time zone", 1184), ("completed_at", "text", TEXT)];
+        table("public.outbox_record", &[texts.as_slice(), others.as_slice()].concat())
+    }
+
+    #[test]
+    fn a_handler_is_taken_only_where_there_is_no_other() {
+        let told = |ids: &[&str]| Told { matches: ids.iter().map(|id| (*id).to_owned()).collect(), ..Told::default() };
+        let one = judged(&namastack(), Mode::Log, &told(&["it's"]));
+        assert!(one.is_active() && one.lines.contains(&"match = \"handler_id = 'it''s'\"".to_owned()), "{one:?}");
+        for ids in [&["a", "b"][..], &[]] {
+            let found = judged(&namastack(), Mode::Log, &told(ids));
+            assert!(found.outcome.as_ref().is_err_and(|why| why.contains("handler_id")), "{found:?}");
+            assert!(found.lines.iter().skip(2).all(|line| line.starts_with("#match")), "{found:?}");
+            assert!(!found.decisions.join("").contains("`a`"), "what rows hold is for the file alone: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_topic_or_a_glob_is_a_comment() {
+        let columns = [
+            ("msg_id", "bigint", 20),
+            ("enqueued_at", "timestamp with time zone", 1184),
+            ("vt", "timestamp with time zone", 1184),
+            ("message", "jsonb", 3802),
+            ("headers", "jsonb", 3802),
+        ];
+        let outcome = |name: &str| judged(&table(name, &columns), Mode::Log, &Told::default()).outcome;
+        assert!(outcome("pgmq.q_orders").is_ok());
+        for name in ["pgmq.q_my orders", "pgmq.q_{message}"] {
+            assert!(outcome(name).is_err_and(|why| why.contains("topic name")), "{name}");
+        }
+        assert!(outcome("pgmq.q_*").is_err_and(|why| why.contains("glob")));
+    }
+
+    #[test]
+    fn polling_takes_ticks_where_the_table_has_them_and_is_refused_without_a_mark() {
+        let mut columns = vec![
+            ("id", "uuid", 2950),
+            ("aggregatetype", "text", TEXT),
+            ("aggregateid", "text", TEXT),
+            ("type", "text", TEXT),
+            ("payload", "jsonb", 3802),
+        ];
+        let found = judged(&table("public.o", &columns), Mode::Poll, &Told::default());
+        assert!(found.outcome.is_err_and(|why| why.contains("after_publish")));
+        columns.extend([("xid", "xid8", 5069), ("seq", "bigint", 20)]);
+        let found = judged(&table("public.o", &columns), Mode::Poll, &Told::default());
+        let tick = Order::Tick { xid: "xid".into(), order: "seq".into() };
+        assert_eq!(found.outcome, Ok(Reading { order: Some(tick), after: AfterPublish::Keep }));
+        assert!(found.notes[0].contains("polling would read it by tick(xid, seq)"), "{:?}", found.notes);
     }
 }

@@ -33,8 +33,12 @@ pub(super) fn run(flags: &Flags, args: &InitArgs, url: &str) -> Result<(), Refus
     let survey = look.survey(&asked).map_err(too_slow)?;
     let seen = seen(args.table.as_deref(), &survey)?;
     let (pipeline, publication, mode) = (&wish.name, wish.publication(), mode(&survey, &seen));
-    let case = Case { pipeline, publication, server: &survey.server, mode, samples: !args.no_sample };
-    let mut found: Vec<Found> = seen.into_iter().map(|(table, fits)| judge::judge(&case, table, fits, &mut look)).collect();
+    let case = Case { pipeline, publication, server: &survey.server, mode };
+    let mut judge = |(table, fits): (&Table, Vec<Fit>)| {
+        let told = fits.first().map(|fit| rows::ask(table, fit, !args.no_sample, &mut look)).unwrap_or_default();
+        judge::judge(&case, table, fits, &told)
+    };
+    let mut found: Vec<Found> = seen.into_iter().map(&mut judge).collect();
     look.end();
     found.sort_by_key(|found| std::cmp::Reverse(found.fit.grade));
     // What is proposed where nothing fits must not collide with a table that is there.
