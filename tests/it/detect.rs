@@ -79,6 +79,19 @@ fn load(client: &mut postgres::Client, version: Version, preset: &str, table: &s
     }
 }
 
+/// The presets without a table leave nothing to detect, but their SQL is to load.
+fn load_messages(client: &mut postgres::Client, version: Version) {
+    let major = version.major().to_string();
+    for preset in ["wal-message", "wal-message-debezium"] {
+        let (sql, _) = good(&run(&["preset", "sql", preset, "--publication", "messages", "--server-version", &major]));
+        let (head, tail) = sql.split_once("SELECT pg_create_logical").expect("a slot");
+        client.batch_execute(head).unwrap_or_else(|error| panic!("{version} {preset}: {error:?}\n{head}"));
+        client.batch_execute(&format!("SELECT pg_create_logical{tail}")).unwrap_or_else(|error| panic!("{preset}: {error:?}"));
+        client.batch_execute("SELECT pg_drop_replication_slot('messages')").expect("drop the slot");
+        client.batch_execute("DROP PUBLICATION messages").expect("drop the publication");
+    }
+}
+
 /// What there is, and who may do what with it. Rows cannot change in a READ ONLY transaction, which another story looks for.
 fn state(client: &mut postgres::Client) -> String {
     let sql = "SELECT concat_ws(' ', (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_index), \
@@ -97,6 +110,7 @@ fn all_layouts_at_once_are_named_exact_and_the_file_passes_check() {
             load(&mut client, version, preset, table, "log");
         }
         load(&mut client, version, "pgmq", "pgmq.q_orders", "log");
+        load_messages(&mut client, version);
         client
             .batch_execute(
                 "INSERT INTO watermill_forwarder_topic (uuid, payload) \

@@ -80,6 +80,9 @@ fn start(flags: &Flags, args: &InitArgs) -> Result<(), Refusal> {
     }
     // A reader that has gone away does not change what was done.
     let _ = std::io::stdout().write_all(sql.as_bytes());
+    if !wish.preset.requires_match.is_empty() {
+        say(&format!("`match` on {} is yours to write: `relay check` refuses the file without it", wish.preset.requires_match));
+    }
     let sql_first = if args.apply.is_some() { "" } else { "run the SQL as the owner of the database, " };
     let role = &wish.role;
     say(&format!("\nnext: {sql_first}give role {role} a password or a certificate, then `relay doctor -c {}`", file.display()));
