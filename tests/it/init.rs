@@ -28,7 +28,7 @@ fn good(output: &Output) -> (String, String) {
 fn apply_makes_everything_once_and_doctor_agrees() {
     for version in Version::ALL {
         let db = Postgres::start(version);
-        for preset in ["relay", "debezium", "wal-message"] {
+        for preset in ["relay", "debezium", "pgmq", "tomorrow-one", "wal-message"] {
             apply_twice(&db, preset);
         }
     }

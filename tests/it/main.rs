@@ -6,6 +6,7 @@ mod delivery;
 mod demo;
 #[path = "../tidy/deploy.rs"]
 mod deploy;
+mod detect;
 mod doctor;
 mod init;
 mod orphans;

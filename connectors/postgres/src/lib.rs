@@ -1,6 +1,7 @@
 //! What a source needs beyond the wire: who the server is, slot and publication, and messages put together into changes.
 
 mod assemble;
+pub mod detect;
 pub mod doctor;
 mod error;
 mod inspect;

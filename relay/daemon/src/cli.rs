@@ -140,16 +140,21 @@ pub(crate) struct InitArgs {
     /// Run the SQL over an administrator's connection; its password may come from PGPASSWORD
     #[arg(long, value_name = "URL")]
     pub(crate) apply: Option<String>,
+    /// Look at a database for tables that fit a preset; reads only, and writes a configuration only with -o
+    #[arg(long, value_name = "URL", conflicts_with_all = ["apply", "preset", "application", "server_version"])]
+    pub(crate) detect: Option<String>,
+    /// With --detect: do not look at any row
+    #[arg(long, requires = "detect")]
+    pub(crate) no_sample: bool,
     /// Show what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Name of the pipeline
     #[arg(long, value_name = "NAME", default_value = "orders")]
     pub(crate) name: String,
-    /// Layout of the outbox: relay, debezium, wal-message, wal-message-debezium
-    #[arg(long, value_name = "PRESET", default_value = "relay")]
+    #[arg(long, value_name = "PRESET", default_value = "relay", help = preset_help())]
     pub(crate) preset: String,
-    /// The outbox table [default: the preset's]
+    /// The outbox table [default: the preset's; with --detect every table]
     #[arg(long, value_name = "SCHEMA.TABLE")]
     pub(crate) table: Option<String>,
     /// The role that relay logs in as
@@ -361,6 +366,12 @@ impl Flags {
     }
 }
 
+/// Names every preset, so that the help cannot fall behind.
+fn preset_help() -> String {
+    let names: Vec<&str> = relay_encode::PRESETS.iter().map(|preset| preset.name).collect();
+    format!("Layout of the outbox: {}", names.join(", "))
+}
+
 fn parse_lsn(text: &str) -> Result<Lsn, String> {
     text.parse().map_err(|_| "expected an LSN such as `0/16E9058`".to_owned())
 }
@@ -373,6 +384,8 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+        let help = Cli::try_parse_from(["relay", "init", "--help"]).unwrap_err().to_string();
+        assert!(relay_encode::PRESETS.iter().all(|preset| help.contains(preset.name)), "{help}");
     }
 
     #[test]

@@ -1,5 +1,14 @@
 //! Which preset fits a table, going by the names and types of its columns.
 
+mod rename;
+mod shape;
+mod signature;
+
+pub use rename::{Renamed, renamed};
+pub use shape::{Shape, shape};
+
+use signature::SIGNATURES;
+
 /// A table as its catalog describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -31,111 +40,32 @@ pub struct Fit {
     pub grade: Grade,
     /// The same in per cent; exact is 100.
     pub percent: u8,
+    /// The preset's columns that the table does not have under that very name.
+    pub missing: Vec<&'static str>,
     /// What differs, one text for each column.
     pub differences: Vec<String>,
+    /// Another preset that only the rows can tell apart.
+    pub variant: Option<Variant>,
 }
 
-/// A family of types that serve the same purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
-    Any,
-    Text,
-    /// json and jsonb.
-    Json,
-    Bytea,
-    Uuid,
-    Smallint,
-    /// integer, bigint.
-    Integer,
-    Boolean,
-    Time,
-    Xid8,
-    Texts,
+/// A preset for tables of the same columns, where a payload is the forwarder's envelope: see [`is_forwarder_payload`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// The column to look into.
+    pub column: String,
+    /// The preset.
+    pub preset: &'static str,
 }
-
-/// The columns that make a preset.
-struct Signature {
-    preset: &'static str,
-    schema: &'static str,
-    table_prefix: &'static str,
-    required: &'static [(&'static str, Family)],
-    /// Of each group one is enough.
-    any_of: &'static [&'static str],
-    forbidden: &'static [&'static str],
-}
-
-use Family::{Any, Boolean, Bytea, Integer, Json, Smallint, Text, Texts, Time, Uuid, Xid8};
-
-const fn signature(preset: &'static str, required: &'static [(&'static str, Family)]) -> Signature {
-    Signature { preset, schema: "", table_prefix: "", required, any_of: &[], forbidden: &[] }
-}
-
-/// The more specific ones first.
-const SIGNATURES: &[Signature] = &[
-    Signature {
-        any_of: &["topic", "aggregate_type"],
-        ..signature("relay", &[("id", Uuid), ("type", Text), ("payload", Any), ("headers", Json), ("xid", Xid8)])
-    },
-    signature(
-        "debezium-quarkus",
-        &[("aggregatetype", Text), ("aggregateid", Text), ("type", Text), ("payload", Any), ("tracingspancontext", Text)],
-    ),
-    Signature {
-        forbidden: &["tracingspancontext"],
-        ..signature("debezium", &[("aggregatetype", Text), ("aggregateid", Text), ("type", Text), ("payload", Any)])
-    },
-    signature(
-        "eventuate-tram",
-        &[("destination", Text), ("headers", Any), ("payload", Any), ("published", Smallint), ("creation_time", Integer)],
-    ),
-    signature("tomorrow-one", &[("topic", Text), ("key", Text), ("value", Bytea), ("headers", Json), ("processed", Time)]),
-    signature("goharvest", &[("kafka_topic", Text), ("kafka_key", Text), ("kafka_value", Text), ("kafka_header_keys", Texts)]),
-    signature(
-        "brighter",
-        &[("messageid", Text), ("messagetype", Text), ("headerbag", Text), ("body", Any), ("dispatched", Time)],
-    ),
-    signature(
-        "open-outbox",
-        &[("event_id", Uuid), ("event_type", Text), ("partition_key", Text), ("payload", Bytea), ("available_at", Time)],
-    ),
-    Signature {
-        table_prefix: "watermill_",
-        ..signature(
-            "watermill",
-            &[("offset", Integer), ("uuid", Text), ("payload", Any), ("metadata", Json), ("transaction_id", Xid8)],
-        )
-    },
-    Signature {
-        table_prefix: "watermill_",
-        ..signature(
-            "watermill-queue",
-            &[("offset", Integer), ("uuid", Text), ("payload", Any), ("metadata", Json), ("acked", Boolean)],
-        )
-    },
-    signature("cap", &[("Name", Text), ("Content", Text), ("StatusName", Text), ("ExpiresAt", Time)]),
-    signature(
-        "pg-transactional-outbox",
-        &[("aggregate_type", Text), ("aggregate_id", Text), ("message_type", Text), ("segment", Text), ("concurrency", Text)],
-    ),
-    signature(
-        "namastack",
-        &[("record_key", Text), ("record_type", Text), ("payload", Any), ("partition_no", Integer), ("handler_id", Text)],
-    ),
-    Signature {
-        schema: "pgmq",
-        table_prefix: "q_",
-        ..signature("pgmq", &[("msg_id", Integer), ("vt", Time), ("message", Json)])
-    },
-];
 
 /// What the table fits, the best first; nothing when it does not even look like an outbox.
 #[must_use]
 pub fn detect(candidate: &Candidate) -> Vec<Fit> {
     let mut fits: Vec<Fit> = SIGNATURES.iter().filter_map(|signature| signature.fit(candidate)).collect();
     // The sort is stable: of equal grades the more specific signature stays in front.
-    fits.sort_by_key(|fit| std::cmp::Reverse(fit.grade));
-    if fits.is_empty() && looks_like_an_outbox(candidate) {
-        fits.push(Fit { preset: None, grade: Grade::Shape, percent: 50, differences: Vec::new() });
+    fits.sort_by_key(|fit| std::cmp::Reverse((fit.grade, fit.percent)));
+    if fits.is_empty() && shape(candidate).is_some() {
+        let (missing, differences) = (Vec::new(), Vec::new());
+        fits.push(Fit { preset: None, grade: Grade::Shape, percent: 50, missing, differences, variant: None });
     }
     fits
 }
@@ -148,90 +78,15 @@ pub fn is_forwarder_payload(payload: &[u8]) -> bool {
     members.flatten().any(|member| crate::json::stands_for(member.name, b"destination_topic"))
 }
 
-/// A payload column and at least two of topic, key, headers and type.
-fn looks_like_an_outbox(candidate: &Candidate) -> bool {
-    let has = |names: &[&str], family: fn(&str) -> bool| {
-        candidate.columns.iter().any(|(name, kind)| names.contains(&folded(name).as_str()) && family(kind))
-    };
-    let is_payload = |kind: &str| matches!(family_of(kind), Some(Text | Json | Bytea));
-    let signs = [
-        &["topic", "destination", "aggregatetype", "queuename", "channel"][..],
-        &["key", "aggregateid", "partitionkey", "streamid", "streamname"],
-        &["headers", "metadata", "properties"],
-        &["type", "eventtype", "messagetype", "eventname"],
-    ];
-    let seen = signs.iter().filter(|names| has(names, |_| true)).count();
-    has(&["payload", "body", "data", "content", "message", "value", "serializedevent", "eventpayload"], is_payload) && seen >= 2
+/// Whether a text is a JSON object, as headers are.
+#[must_use]
+pub fn is_json_object(text: &[u8]) -> bool {
+    crate::json::document(text).is_ok_and(|document| crate::json::members(document).is_some())
 }
 
 /// Lower case, without underscores.
 fn folded(name: &str) -> String {
     name.chars().filter(|&c| c != '_').flat_map(char::to_lowercase).collect()
-}
-
-fn family_of(kind: &str) -> Option<Family> {
-    // Type modifiers do not count.
-    let base = kind.split('(').next().unwrap_or(kind).trim_end();
-    let is_array = kind.ends_with("[]");
-    Some(match base.trim_end_matches("[]") {
-        "text" | "character varying" | "character" | "citext" | "name" if is_array => Texts,
-        _ if is_array => return None,
-        "text" | "character varying" | "character" | "citext" | "name" => Text,
-        "json" | "jsonb" => Json,
-        "bytea" => Bytea,
-        "uuid" => Uuid,
-        "smallint" => Smallint,
-        "integer" | "bigint" => Integer,
-        "boolean" => Boolean,
-        "xid8" => Xid8,
-        "timestamp" | "timestamp without time zone" | "timestamp with time zone" => Time,
-        _ => return None,
-    })
-}
-
-// === impl Family ===
-
-impl Family {
-    fn takes(self, kind: &str) -> bool {
-        self == Any || family_of(kind) == Some(self)
-    }
-}
-
-// === impl Signature ===
-
-impl Signature {
-    fn fit(&self, candidate: &Candidate) -> Option<Fit> {
-        if !self.schema.is_empty() && self.schema != candidate.schema || !candidate.table.starts_with(self.table_prefix) {
-            return None;
-        }
-        let exactly = |name: &str| candidate.columns.iter().find(|(known, _)| known == name);
-        let nearly = |name: &str| candidate.columns.iter().find(|(known, _)| folded(known) == folded(name));
-        if self.forbidden.iter().any(|name| nearly(name).is_some()) {
-            return None;
-        }
-        if !self.any_of.is_empty() && !self.any_of.iter().any(|name| exactly(name).is_some()) {
-            return None;
-        }
-        let (mut names, mut types) = (Vec::new(), Vec::new());
-        for &(name, family) in self.required {
-            let (found, kind) = exactly(name).or_else(|| nearly(name))?;
-            if found != name {
-                names.push(format!("`{name}` is called `{found}`"));
-            }
-            if !family.takes(kind) {
-                types.push(format!("`{found}` is {kind}"));
-            }
-        }
-        let wrong = names.len() + types.len();
-        if types.len() > 1 {
-            return None;
-        }
-        let grade = if wrong == 0 { Grade::Exact } else { Grade::Close };
-        let count = self.required.len();
-        let percent = 100 * count.saturating_sub(wrong.min(count / 2)) / count;
-        let percent = if wrong == 0 { 100 } else { percent.min(99) as u8 };
-        Some(Fit { preset: Some(self.preset), grade, percent, differences: [names, types].concat() })
-    }
 }
 
 #[cfg(test)]

@@ -261,6 +261,12 @@ impl Preset {
         if self.no_poll.is_empty() { &["log", "poll"] } else { &["log"] }
     }
 
+    /// The integer column that orders the rows of a tick, once its table has an xid8 column.
+    #[must_use]
+    pub fn order_column(&self) -> &'static str {
+        if self.serial.is_empty() { "seq" } else { self.serial }
+    }
+
     /// The preset of that name.
     ///
     /// # Errors

@@ -142,9 +142,16 @@ pub fn preset_sql(preset: &Preset, options: &SqlOptions) -> Result<String, Route
     }
     let order = settings.order.as_deref().and_then(|text| Order::parse(text).ok());
     let after = settings.after_publish.as_deref().and_then(|text| AfterPublish::parse(text).ok()).unwrap_or_default();
-    sql.push_str(&poll_sql(preset, &table, order.as_ref()));
+    sql.push_str(&polling_sql(preset, &table, order.as_ref()));
     sql.push_str(&grants_sql(role, &[&table]));
-    let (table, role) = (qualified(&table), identifier(role));
+    sql.push_str(&marking_sql(role, &table, order.as_ref(), &after));
+    Ok(sql)
+}
+
+/// The rights beyond SELECT that polling needs.
+#[must_use]
+pub fn marking_sql(role: &str, table: &str, order: Option<&Order>, after: &AfterPublish) -> String {
+    let (table, role) = (qualified(table), identifier(role));
     // A row is claimed FOR UPDATE, whatever becomes of it.
     let is_claim = matches!(order, Some(Order::Claim { .. }));
     let (right, why) = match after {
@@ -154,12 +161,12 @@ pub fn preset_sql(preset: &Preset, options: &SqlOptions) -> Result<String, Route
         AfterPublish::Keep if is_claim => ("UPDATE, DELETE", "  -- as after_publish needs it"),
         AfterPublish::Keep => ("DELETE", "  -- for after_publish = \"delete\" and retention"),
     };
-    let _ = writeln!(sql, "GRANT {right} ON {table} TO {role};{why}");
-    Ok(sql)
+    format!("GRANT {right} ON {table} TO {role};{why}\n")
 }
 
 /// The index of the tick query; for a table without an xid8 column also the columns that turn it into one for order `tick`.
-fn poll_sql(preset: &Preset, table: &str, order: Option<&Order>) -> String {
+#[must_use]
+pub fn polling_sql(preset: &Preset, table: &str, order: Option<&Order>) -> String {
     let quoted = qualified(table);
     match order {
         // Watermill's primary key is that index.
@@ -170,8 +177,9 @@ fn poll_sql(preset: &Preset, table: &str, order: Option<&Order>) -> String {
             format!("CREATE INDEX ON {quoted} ({}, {});  -- for the tick query\n", identifier(xid), identifier(order))
         }
         _ => {
-            let mut sql = "-- order = \"claim(…)\" needs nothing more. These columns make order = \"tick(xid, …)\" possible, which keeps each key's\n\
-                           -- order and switches to and from the log; existing rows get the ALTER's own xid, without a rewrite of the table:\n"
+            let mut sql = "-- order = \"claim(…)\" needs nothing more. These columns make order = \"tick(xid, …)\" possible, which keeps\n\
+                           -- each key's order and switches to and from the log; existing rows get the ALTER's own xid, without a\n\
+                           -- rewrite of the table:\n"
                 .to_owned();
             let _ = writeln!(sql, "ALTER TABLE {quoted} ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();");
             let mut order = preset.serial;
@@ -195,10 +203,18 @@ pub fn slot_sql(slot: &str) -> String {
     format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput');\n", crate::poll::sql_literal(slot))
 }
 
-/// A table that a preset's glob takes.
-fn example(glob: &str) -> String {
+/// A table that a preset's glob takes; a name without a star is itself.
+#[must_use]
+pub fn example(glob: &str) -> String {
     let (head, _) = glob.split_once('*').unwrap_or((glob, ""));
     if head.ends_with('_') && head.len() < glob.len() { format!("{head}orders") } else { head.to_owned() }
+}
+
+/// What puts more tables into a publication that exists.
+#[must_use]
+pub fn add_to_publication_sql(publication: &str, tables: &[&str]) -> String {
+    let tables: Vec<String> = tables.iter().map(|table| qualified(table)).collect();
+    format!("ALTER PUBLICATION {} ADD TABLE {};\n", identifier(publication), tables.join(", "))
 }
 
 /// CREATE PUBLICATION for outbox tables alone: inserts, under the root's name. Without tables it carries messages only.

@@ -52,8 +52,10 @@ pub(crate) use outbox::{MissingColumns, OnScheduled, OnUpdate, Outbox, OutboxFor
 pub(crate) use paths::expand;
 pub(crate) use secret::Secret;
 pub(crate) use sink::{Kafka, Mechanism, Partitioner, Security, SecurityProtocol, Sink, SinkKind};
+pub(crate) use sink_rules::is_legal_topic;
 pub(crate) use source::{Source, SourceMode, SourcePoll};
 pub(crate) use source_log::{Create, OnMissingSlot, OnUnrouted, OriginFilter, ProtoVersion, ReadCoalesce, SourceLog, Streaming};
+pub(crate) use source_text::printable;
 pub(crate) use units::{Size, parse_duration};
 
 use schema::{Initial::Nested, Initial::Required, table};

@@ -22,13 +22,7 @@ const KEPT: [&str; 5] = ["sslmode", "sslrootcert", "channel_binding", "connect_t
 
 /// Runs every step whose object does not exist yet; with `is_dry` it only looks.
 pub(super) fn run(wish: &Wish, url: &str, is_dry: bool) -> Result<Applied, Refusal> {
-    let mut wire = relay_pgwire::Config::parse(url).map_err(|error| Refusal::usage(format!("--apply: {error}"), URL_HINT))?;
-    wire.set_default_application_name("relay_init");
-    if !wire.has_password()
-        && let Ok(password) = std::env::var("PGPASSWORD")
-    {
-        wire.set_password(password);
-    }
+    let wire = super::wire("--apply", url, URL_HINT)?;
     let source_url = source_url(url, &wire, &wish.role);
     let mut connection = Connection::connect(&wire)?;
     let major = relay_postgres::server_version(&connection).unwrap_or(14);
@@ -119,7 +113,7 @@ fn slot_note(connection: &mut Connection, wish: &Wish) -> Result<Option<String>,
 }
 
 /// The URL for relay's role: same hosts, database and TLS, nobody's password.
-fn source_url(url: &str, admin: &relay_pgwire::Config, role: &str) -> String {
+pub(super) fn source_url(url: &str, admin: &relay_pgwire::Config, role: &str) -> String {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let mut parameters: Vec<String> = Vec::new();
     let mut hosts: Vec<String> = Vec::new();

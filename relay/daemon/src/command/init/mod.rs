@@ -1,6 +1,8 @@
 //! `relay init`: writes a commented configuration and prints, or runs, the SQL for table, role, rights and publication.
 
 mod apply;
+mod detect;
+mod entry;
 mod script;
 mod template;
 
@@ -20,7 +22,7 @@ use template::Template;
 struct Wish {
     name: String,
     preset: &'static Preset,
-    /// `schema.table`; none for messages.
+    /// `schema.table`, or a preset's glob; none for messages.
     table: Option<String>,
     role: String,
     application: Option<String>,
@@ -28,7 +30,23 @@ struct Wish {
 
 /// Runs the command. Returns the exit code.
 pub(crate) fn init(flags: &Flags, args: &InitArgs) -> u8 {
-    start(flags, args).map_or_else(|refusal| refusal.report(), |()| 0)
+    let done = match &args.detect {
+        Some(url) => detect::run(flags, args, url),
+        None => start(flags, args),
+    };
+    done.map_or_else(|refusal| refusal.report(), |()| 0)
+}
+
+/// A connection from a URL of the command line; its password may come from PGPASSWORD.
+fn wire(flag: &str, url: &str, hint: &str) -> Result<relay_pgwire::Config, Refusal> {
+    let mut wire = relay_pgwire::Config::parse(url).map_err(|error| Refusal::usage(format!("{flag}: {error}"), hint))?;
+    wire.set_default_application_name("relay_init");
+    if !wire.has_password()
+        && let Ok(password) = std::env::var("PGPASSWORD")
+    {
+        wire.set_password(password);
+    }
+    Ok(wire)
 }
 
 fn start(flags: &Flags, args: &InitArgs) -> Result<(), Refusal> {
@@ -53,7 +71,7 @@ fn start(flags: &Flags, args: &InitArgs) -> Result<(), Refusal> {
         }
     };
     // The file comes last, so that a failed run can simply be repeated.
-    let text = Template { wish: &wish, url: url.as_deref() }.text();
+    let text = Template::of(&wish, url.as_deref()).text();
     if args.dry_run {
         say(&format!("dry run: {} was not written", file.display()));
     } else {
@@ -62,10 +80,23 @@ fn start(flags: &Flags, args: &InitArgs) -> Result<(), Refusal> {
     }
     // A reader that has gone away does not change what was done.
     let _ = std::io::stdout().write_all(sql.as_bytes());
+    if !wish.preset.requires_match.is_empty() {
+        say(&format!("`match` on {} is yours to write: `relay check` refuses the file without it", wish.preset.requires_match));
+    }
     let sql_first = if args.apply.is_some() { "" } else { "run the SQL as the owner of the database, " };
     let role = &wish.role;
     say(&format!("\nnext: {sql_first}give role {role} a password or a certificate, then `relay doctor -c {}`", file.display()));
     Ok(())
+}
+
+/// Whether a table given on the command line is one, with its schema.
+fn check_table(table: &str) -> Result<(), Refusal> {
+    let is_whole = table.split_once('.').is_some_and(|(schema, name)| !schema.is_empty() && !name.is_empty());
+    if is_whole && !table.contains(['*', '\0']) {
+        return Ok(());
+    }
+    let hint = "write schema and name: `--table public.outbox`";
+    Err(Refusal::usage(format!("`{}` does not name one table", table.escape_debug()), hint))
 }
 
 fn exists(file: &Path) -> Refusal {
@@ -103,12 +134,8 @@ impl Wish {
             (Some(table), Some(_)) => Some(table.clone()),
             (None, table) => table,
         };
-        if let Some(table) = &table {
-            let is_whole = table.split_once('.').is_some_and(|(schema, name)| !schema.is_empty() && !name.is_empty());
-            if !is_whole || table.contains('*') || table.contains('\0') {
-                let hint = "write schema and name: `--table public.outbox`";
-                return Err(Refusal::usage(format!("`{}` does not name one table", table.escape_debug()), hint));
-            }
+        if let Some(table) = &args.table {
+            check_table(table)?;
         }
         Ok(Self { name: args.name.clone(), preset, table, role: args.role.clone(), application: args.application.clone() })
     }
@@ -136,7 +163,7 @@ mod tests {
         for bad in [
             InitArgs { name: "Orders".into(), ..good.clone() },
             InitArgs { name: String::new(), ..good.clone() },
-            InitArgs { preset: "pgmq".into(), ..good.clone() },
+            InitArgs { preset: "axon".into(), ..good.clone() },
             InitArgs { preset: "wal-message".into(), table: table("public.x"), ..good.clone() },
             InitArgs { table: table("outbox"), ..good.clone() },
             InitArgs { table: table("public.*"), ..good.clone() },

@@ -39,9 +39,11 @@ pub(super) enum What {
 impl Script {
     /// For servers of one version, or for all.
     pub(super) fn new(wish: &Wish, server_major: Option<u32>) -> Self {
-        let tables: Vec<&str> = wish.table.as_deref().into_iter().collect();
+        // A glob stands for its first table.
+        let table = wish.table.as_deref().map(sql::example);
+        let tables: Vec<&str> = table.as_deref().into_iter().collect();
         let mut steps = Vec::new();
-        if let Some(table) = &wish.table
+        if let Some(table) = &table
             && let Some(text) = sql::table_sql(wish.preset, table, server_major.unwrap_or(OLDEST))
         {
             steps.push(Step { what: What::Table(table.clone()), sql: text });

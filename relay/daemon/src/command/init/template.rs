@@ -1,14 +1,19 @@
 //! The configuration that `relay init` writes: the few lines that count, and the other important keys as comments.
 
-use super::Wish;
+use super::{Wish, entry};
 use crate::settings::quoted;
 
 /// The file.
 #[derive(Debug)]
 pub(super) struct Template<'a> {
-    pub(super) wish: &'a Wish,
-    /// Where the database is, if known.
-    pub(super) url: Option<&'a str>,
+    /// Name of the pipeline.
+    pub(super) name: &'a str,
+    /// Where the database is.
+    pub(super) url: String,
+    /// Lines about how it is read.
+    pub(super) mode: String,
+    /// Every `[[outbox]]`.
+    pub(super) outboxes: String,
 }
 
 const TEXT: &str = r##"#:schema relay.schema.json
@@ -25,6 +30,7 @@ name = {name}
 [source]
 # Without sslmode, TLS is verify-full, and off for this host itself.
 url = {url}
+{mode}
 # The role's password, where the URL has none; read again at each connect.
 #password_file = "/run/secrets/relay/postgres"
 
@@ -41,9 +47,7 @@ url = {url}
 #on_unrouted = "ignore"
 
 
-[[outbox]]
-{outbox}
-
+{outboxes}
 [delivery]
 # What an event that cannot be published leads to: "stop", "dlq" or "skip".
 #on_poison = "stop"
@@ -95,42 +99,67 @@ brokers = "localhost:9092"
 #grace = "25s"
 "##;
 
-/// Not a key of the file, or one that says something only together with another.
-const LEFT_OUT: [&str; 5] = ["preset", "table", "message", "topic_from", "on_non_transactional"];
+/// Reading the log is what relay does unless told otherwise.
+const MODE: &str = "# \"log\" reads the replication stream, \"poll\" asks the tables.\n#mode = \"log\"";
+
+/// Not a key of the file, one that says something only together with another or in poll mode, or one that can only be added to.
+const LEFT_OUT: [&str; 7] = ["preset", "table", "message", "match", "topic_from", "on_non_transactional", "after_publish"];
 
 // === impl Template ===
 
-impl Template<'_> {
+impl<'a> Template<'a> {
+    /// The file for one wish; `url` is where the database is, if known.
+    pub(super) fn of(wish: &'a Wish, url: Option<&str>) -> Self {
+        let name = &wish.name;
+        let url = url.map_or_else(|| format!("postgres://{}@localhost:5432/{name}", wish.role), str::to_owned);
+        Self { name, url, mode: MODE.to_owned(), outboxes: outbox(wish) }
+    }
+
     pub(super) fn text(&self) -> String {
-        let name = &self.wish.name;
-        let url = self.url.map_or_else(|| format!("postgres://{}@localhost:5432/{name}", self.wish.role), str::to_owned);
-        // The outbox last: what it holds is not to be read as a place of this template.
+        let name = self.name;
+        // The outboxes last: what they hold is not to be read as a place of this template.
         TEXT.replace("{name}", &quoted(name))
             .replace("{slot}", &quoted(&format!("relay_{name}")))
             .replace("{plain}", name)
-            .replace("{url}", &quoted(&url))
-            .replace("{outbox}", &self.outbox())
-    }
-
-    fn outbox(&self) -> String {
-        let preset = self.wish.preset;
-        let target = match &self.wish.table {
-            Some(table) => format!("table = {}", quoted(table)),
-            None => {
-                let line = preset.toml.lines().find(|line| key(line) == Some("message"));
-                line.unwrap_or("message = \"outbox\"").to_owned()
-            }
-        };
-        let mut text = format!("{target}\npreset = {}\n# Each field of the preset can be overridden:\n", quoted(preset.name));
-        for line in preset.toml.lines().filter(|line| key(line).is_some_and(|key| !LEFT_OUT.contains(&key))) {
-            text.push_str(&format!("#{line}\n"));
-        }
-        text
+            .replace("{mode}", &self.mode)
+            .replace("{url}", &quoted(&self.url))
+            .replace("{outboxes}", &self.outboxes)
     }
 }
 
+/// The `[[outbox]]` of a wish, with every field of its preset as a comment.
+fn outbox(wish: &Wish) -> String {
+    let preset = wish.preset;
+    let fields = match &wish.table {
+        Some(table) => entry::fields(preset, table, &wish.name),
+        None => {
+            let line = preset.toml.lines().find(|line| key(line) == Some("message"));
+            vec![("message", line.unwrap_or("message = \"outbox\"").to_owned()), ("preset", entry::line("preset", preset.name))]
+        }
+    };
+    let mut text = "[[outbox]]\n".to_owned();
+    fields.iter().for_each(|(_, line)| text.push_str(&format!("{line}\n")));
+    if !preset.requires_match.is_empty() {
+        let column = preset.requires_match;
+        text.push_str(&format!("# Required, `relay check` asks for it: which rows are relay's.\n# match = \"{column} = '…'\"\n"));
+    }
+    text.push_str("# Each field of the preset can be overridden:\n");
+    // A list may take several lines.
+    let mut is_shown = false;
+    for line in preset.toml.lines() {
+        if let Some(key) = key(line) {
+            is_shown = !LEFT_OUT.contains(&key) && fields.iter().all(|(field, _)| *field != key);
+        }
+        if is_shown && !line.starts_with(['#', '[']) {
+            text.push_str(&format!("#{line}\n"));
+        }
+    }
+    text + "\n"
+}
+
 fn key(line: &str) -> Option<&str> {
-    line.split_once('=').map(|(key, _)| key.trim())
+    let key = line.split_once('=')?.0.trim();
+    key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then_some(key)
 }
 
 #[cfg(test)]
@@ -157,11 +186,14 @@ mod tests {
     #[test]
     fn what_init_writes_passes_check_for_every_preset() {
         for preset in PRESETS {
-            let text = Template { wish: &wish(preset.name), url: None }.text();
+            let text = Template::of(&wish(preset.name), None).text();
             assert!(text.starts_with("#:schema "));
             assert!(text.lines().all(|line| line.chars().count() <= 140), "{text}");
             let (settings, report) = read(preset.name, &text);
-            assert_eq!(report, "", "{text}");
+            match preset.requires_match {
+                "" => assert_eq!(report, "", "{text}"),
+                column => assert!(report.contains(column) && report.matches("error[").count() == 1, "{report}"),
+            }
             assert_eq!((settings.outbox.len(), settings.outbox[0].preset.as_str()), (1, preset.name));
         }
     }
@@ -169,12 +201,18 @@ mod tests {
     #[test]
     fn every_comment_shows_a_default() {
         for preset in PRESETS {
-            let text = Template { wish: &wish(preset.name), url: Some("postgres://relay@localhost/shop") }.text();
-            let open: Vec<&str> = text.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect();
+            let text = Template::of(&wish(preset.name), Some("postgres://relay@localhost/shop")).text();
+            let mut is_list = false;
+            let mut opened = |line| {
+                let is_open = is_list || is_key(line);
+                is_list = is_open && (line.ends_with('[') || is_list && line != "#]");
+                if is_open { &line[1..] } else { line }
+            };
+            let open: Vec<&str> = text.lines().map(&mut opened).collect();
             assert!(open.len() > 60 && text.lines().filter(|line| is_key(line)).count() > 25);
             let (mut plain, _) = read(&format!("{}-plain", preset.name), &text);
             let (mut opened, report) = read(&format!("{}-open", preset.name), &open.join("\n"));
-            assert_eq!(report, "", "{}", open.join("\n"));
+            assert!(report.is_empty() || !preset.requires_match.is_empty(), "{report}\n{}", open.join("\n"));
             // The preset's own values say the same as no value.
             plain.outbox.clear();
             opened.outbox.clear();
