@@ -3,6 +3,8 @@
 mod model;
 #[path = "model/polling.rs"]
 mod polling;
+#[path = "model/refusals.rs"]
+mod refusals;
 #[path = "model/turns.rs"]
 mod turns;
 

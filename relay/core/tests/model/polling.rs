@@ -23,6 +23,8 @@ struct Scenario {
     tables: &'static [usize],
     weather: Weather,
     plan: Plan,
+    /// After the crash nobody writes for a while, and the operator has gone to this mode.
+    after_crash: Option<Mode>,
 }
 
 type Played = (Run, Result<(), Box<dyn std::any::Any + Send>>);
@@ -30,12 +32,22 @@ type Played = (Run, Result<(), Box<dyn std::any::Any + Send>>);
 fn play(scenario: &Scenario, seed: u64, crash_at: Option<u64>, is_traced: bool) -> Played {
     let mut run = Run::new(seed, scenario.mode, scenario.tables, &scenario.weather, is_traced);
     run.world.crash_at = crash_at;
+    run.after_crash = scenario.after_crash;
     let result = catch_unwind(AssertUnwindSafe(|| {
         for &(at_ms, event) in &scenario.plan {
             while run.world.now_ms < at_ms {
                 run.turn();
             }
-            run.happen(event);
+            let is_over = scenario.after_crash.is_some() && run.after_crash.is_none();
+            if !is_over {
+                run.happen(event);
+            }
+        }
+        if scenario.after_crash.is_some() {
+            let until_ms = run.world.now_ms + 3_000;
+            while run.world.now_ms < until_ms {
+                run.turn();
+            }
         }
         run.heal();
     }));
@@ -77,7 +89,7 @@ fn calm(name: &'static str, mode: Mode, tables: &'static [usize], more: &[(u64, 
     let mut plan = steady(until_ms);
     plan.extend_from_slice(more);
     plan.sort_by_key(|(at_ms, _)| *at_ms);
-    Scenario { name, mode, tables, weather: Weather::default(), plan }
+    Scenario { name, mode, tables, weather: Weather::default(), plan, after_crash: None }
 }
 
 #[test]
@@ -125,6 +137,16 @@ fn the_switch_to_the_log_survives_a_crash_at_every_output() {
     assert!(total.to_log > 0);
 }
 
+#[test]
+fn a_switch_that_is_called_off_at_any_output_loses_nothing() {
+    for (name, mode, back) in [("not to the log", Mode::Poll, Mode::Log), ("not to polling", Mode::Log, Mode::Poll)] {
+        let mut scenario = calm(name, mode, TICKS, &[(700, Event::Switch(back))], 700);
+        scenario.plan.extend((700..1_700).step_by(15).map(|at_ms| (at_ms, Event::Work(1))));
+        scenario.after_crash = Some(mode);
+        crash_everywhere(&scenario, 70..71);
+    }
+}
+
 /// The connection that keeps the slot's snapshot is lost while the last tick is being published.
 #[test]
 fn a_last_tick_that_is_cut_survives_a_crash_at_every_output() {
@@ -162,7 +184,7 @@ fn random_calm(seed: u64) -> Scenario {
     }
     let tables = if is_switching { TICKS } else { [TICKS, ALL][chance.below(2) as usize] };
     let weather = Weather { full: chance.below(2) * 10, ..Weather::default() };
-    Scenario { name: "polling, calm", mode: Mode::Poll, tables, weather, plan }
+    Scenario { name: "polling, calm", mode: Mode::Poll, tables, weather, plan, after_crash: None }
 }
 
 /// Everything at once.
@@ -206,7 +228,7 @@ fn random_storm(seed: u64) -> Scenario {
         is_strict: pick(1) == 1,
         ..Weather::default()
     };
-    Scenario { name: "polling, storm", mode: first, tables, weather, plan }
+    Scenario { name: "polling, storm", mode: first, tables, weather, plan, after_crash: None }
 }
 
 /// Fresh seeds for a while; `RELAY_SEED` replays one, `RELAY_SECONDS` goes on for longer.

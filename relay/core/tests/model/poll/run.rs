@@ -43,6 +43,8 @@ pub(crate) struct Run {
     /// When processes start, and how.
     starts: Vec<(u64, bool)>,
     has_bad: bool,
+    /// Where the operator goes after the next crash.
+    pub(crate) after_crash: Option<Mode>,
 }
 
 // === impl Run ===
@@ -59,6 +61,7 @@ impl Run {
             next_process: 1,
             starts: vec![(0, false)],
             has_bad: weather.is_strict,
+            after_crash: None,
         }
     }
 
@@ -87,6 +90,7 @@ impl Run {
         self.world.trace(|| format!("{} is killed", process.id));
         process.die(&mut self.world);
         self.world.figures.crashes += 1;
+        self.mode = self.after_crash.take().unwrap_or(self.mode);
         let at_ms = self.world.now_ms + self.world.chance.between(1, 800);
         self.starts.push((at_ms, false));
     }
