@@ -89,7 +89,7 @@ impl Process {
             may_create: true,
             is_durable: true,
             accept_gap: None,
-            checkpoint_interval_ms: 400,
+            checkpoint_interval_ms: [30, 400][world.chance.below(2) as usize],
             idle_checkpoint_interval_ms: 2_000,
             config_fingerprint: "c".into(),
             relay_version: "0".into(),
@@ -240,6 +240,8 @@ impl Process {
                         let has_no_pair = newest.is_some_and(|record| record.frontier().is_some() && record.log_poll.is_none());
                         !(has_no_pair || (self.ends_in_log() && world.primary.slot.is_some()))
                     }
+                    // The newest commit that a slot's snapshot saw is not visible yet: no other sign than that of a restored server.
+                    Kind::CheckpointAhead => world.primary.running().is_empty(),
                     // What a test stops it with.
                     Kind::Unrouted => false,
                     Kind::SinkRejected => !world.kafka.weather.is_strict && world.kafka.refusals == 0,

@@ -131,7 +131,7 @@ impl Primary {
 
     /// One step of some writer. Several are open at a time, some with an xid long before their first row.
     pub(crate) fn work(&mut self, chance: &mut Chance, oracle: &mut Oracle, has_bad: bool) {
-        if let Some(xid) = self.pick(Fate::Written, chance).filter(|_| chance.one_in(2)) {
+        if let Some(xid) = self.pick(Fate::Written, chance).filter(|_| chance.one_in(3)) {
             self.complete(xid, Fate::Committed);
         }
         let open = self.with(Fate::Open).len();
@@ -201,7 +201,7 @@ impl Primary {
         }
         self.log.push((commit_lsn, end_lsn, rows));
         self.fates.insert(xid, Fate::Written);
-        if chance.below(3) > 0 {
+        if chance.one_in(2) {
             self.complete(xid, Fate::Committed);
         }
     }

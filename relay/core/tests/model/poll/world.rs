@@ -5,7 +5,7 @@ use super::super::kafka::{Kafka, Store};
 use super::super::oracle::{Oracle, RowId};
 use super::server::{CLAIMED, Outbox, Primary, TABLES};
 use relay_core::Snapshot;
-use relay_core::checkpoint::{Mode, Record, RecordState};
+use relay_core::checkpoint::{Mode, Record};
 use relay_core::position::Position;
 use relay_core::window::Frontier;
 use std::collections::BTreeSet;
@@ -102,29 +102,33 @@ impl World {
         }
     }
 
-    /// A process starts from this record: what it does not cover may come again, and nothing else.
-    pub(crate) fn starts_from(&mut self, record: Option<&Record>, is_poll: bool) {
-        let Self { primary, sent, .. } = self;
+    /// A process claims its epoch with a record that stands where the one it read does: what that does not cover may come again, and
+    /// nothing else.
+    pub(crate) fn starts_from(&mut self, read: Option<&Record>, claim: &Record, is_poll: bool) {
+        for row in self.primary.committed().filter(|_| read.is_some_and(|read| read.end_lsn.is_some() || read.poll.is_some())) {
+            let is_covered = read.is_some_and(|read| covers(read, row, is_poll));
+            assert_eq!(is_covered, covers(claim, row, is_poll), "row {row:?}: the claim {claim:?} is not where {read:?} is");
+        }
         let is_open = |id: &&RowId| {
-            let row = primary.find(**id).expect("only rows that are there were sent");
-            record.is_none_or(|record| !covers(record, row, is_poll))
+            let row = self.primary.find(**id).expect("only rows that are there were sent");
+            read.is_none_or(|read| !covers(read, row, is_poll))
         };
-        self.repeatable = sent.iter().filter(is_open).copied().collect();
+        self.repeatable = self.sent.iter().filter(is_open).copied().collect();
     }
 
     /// The record is durable: everything that it covers must be so too.
     pub(crate) fn lands(&mut self, record: Record) {
         self.figures.stores += 1;
-        if record.state != RecordState::Bootstrapping {
-            for row in self.primary.committed() {
-                let is_poll = record.mode == Mode::Poll.name();
-                let by_pair = record.log_poll.as_ref().is_some_and(|pair| pair.snapshot.sees(row.xid));
-                let is_covered = covers(&record, row, is_poll) || by_pair;
-                assert!(
-                    !is_covered || self.oracle.is_settled(row.row.id),
-                    "row {row:?} is not published, and stored is {record:?}"
-                );
-            }
+        let is_poll = record.mode == Mode::Poll.name();
+        // Within one life it never goes back.
+        let before = self.store.records().iter().find(|old| old.key() == record.key() && old.mode == record.mode);
+        for row in self.primary.committed() {
+            let is_covered = covers(&record, row, is_poll);
+            let by_pair = record.log_poll.as_ref().is_some_and(|pair| pair.snapshot.sees(row.xid));
+            let is_settled = !(is_covered || by_pair) || self.oracle.is_settled(row.row.id);
+            assert!(is_settled, "row {row:?} is not published, and stored is {record:?}");
+            let was_covered = before.is_some_and(|old| covers(old, row, is_poll));
+            assert!(is_covered || !was_covered, "row {row:?} is not covered any more: {record:?}");
         }
         self.published.extend(record.published().map(Snapshot::to_string));
         self.store.append(record);

@@ -34,7 +34,7 @@ impl Process {
         if record.epoch != self.epoch && record.state != RecordState::Bootstrapping {
             assert!(record.epoch > self.read.highest_epoch, "epoch {} is claimed, {:?} was read", record.epoch, self.read);
             self.epoch = record.epoch;
-            world.starts_from(self.read.newest.as_ref(), self.is_poll());
+            world.starts_from(self.read.newest.as_ref(), &record, self.is_poll());
         }
         if self.is_poll() && record.mode == Mode::Log.name() {
             assert!(self.ends_in_log() && world.primary.slot == record.end_lsn, "the log goes on where its slot stands");
@@ -122,7 +122,8 @@ impl Process {
             world.primary.slot = None;
             world.primary.running()
         });
-        if !world.primary.are_over(&waits_for) {
+        // Even then it takes a while: who began and committed meanwhile is in its snapshot.
+        if !world.primary.are_over(&waits_for) || world.chance.one_in(2) {
             self.job = Some((world.now_ms + 20, Job::Slot { waits_for: Some(waits_for) }));
             return None;
         }
