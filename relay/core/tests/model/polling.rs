@@ -216,6 +216,8 @@ fn random_storm(seed: u64) -> Scenario {
             7 if tables != TICKS => Event::Peer,
             7 | 8 if tables == TICKS => {
                 mode = if mode == Mode::Log { Mode::Poll } else { Mode::Log };
+                // Some operators wait until it has happened.
+                at_ms += chance.below(3) * chance.below(1_500);
                 if chance.one_in(2) { Event::Switch(mode) } else { Event::KillAndSwitch(mode) }
             }
             _ => Event::Work(5),
@@ -276,4 +278,5 @@ fn old_seeds_of_polling_keep_every_promise() {
         total.add(&check(&random_calm(seed), seed, None).figures());
     }
     println!("polling, old seeds: {total:?}");
+    assert!(total.to_poll > 0 && total.to_log > 0 && total.refused > 0 && total.crashes > 0);
 }

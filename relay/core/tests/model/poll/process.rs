@@ -54,6 +54,8 @@ pub(crate) struct Process {
     /// What the store held when it was last read.
     read: Reading,
     epoch: u64,
+    /// Whether the claim of that epoch is known to be durable.
+    is_claimed: bool,
     /// Rows given to the sink that are not below the frontier.
     flight: BTreeMap<RowId, Position>,
     published: Option<Snapshot>,
@@ -110,6 +112,7 @@ impl Process {
             storing: None,
             read: Reading::default(),
             epoch: 0,
+            is_claimed: false,
             flight: BTreeMap::new(),
             published: None,
             at: Lsn::ZERO,

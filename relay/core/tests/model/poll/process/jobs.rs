@@ -31,9 +31,9 @@ pub(super) struct Storing {
 impl Process {
     pub(super) fn begin_store(&mut self, record: Record, world: &mut World) {
         assert!(self.storing.is_none(), "a checkpoint takes one store at a time");
-        if record.epoch != self.epoch && record.state != RecordState::Bootstrapping {
+        if (record.epoch != self.epoch || !self.is_claimed) && record.state != RecordState::Bootstrapping {
             assert!(record.epoch > self.read.highest_epoch, "epoch {} is claimed, {:?} was read", record.epoch, self.read);
-            self.epoch = record.epoch;
+            (self.epoch, self.is_claimed) = (record.epoch, false);
             world.starts_from(self.read.newest.as_ref(), &record, self.is_poll());
         }
         if self.is_poll() && record.mode == Mode::Log.name() {

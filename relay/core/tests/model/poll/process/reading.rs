@@ -14,6 +14,7 @@ const LIMIT: usize = 6;
 impl Process {
     /// The stream starts behind a position, with numbers of its own; what was published and not marked by then is marked now.
     pub(super) fn started(&mut self, world: &mut World) {
+        self.is_claimed = true;
         self.flight.clear();
         self.claims.clear();
         self.handled.clear();
