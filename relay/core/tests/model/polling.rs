@@ -127,6 +127,17 @@ fn the_switch_to_polling_survives_a_crash_at_every_output() {
     assert!(total.to_poll > 0);
 }
 
+/// The slot that the log left behind stands somewhere; polling has nothing to do with where.
+#[test]
+fn polling_resumes_beside_the_slot_that_the_log_left() {
+    let cuts = (3_000..6_000).step_by(500).map(|at_ms| (at_ms, Event::Cut));
+    let more: Plan = [(1_500, Event::Switch(Mode::Poll))].into_iter().chain(cuts).collect();
+    for seed in 0..10 {
+        let figures = check(&calm("left slot", Mode::Log, TICKS, &more, 6_000), seed, None).figures();
+        assert!(figures.to_poll > 0 && figures.rewinds == 0, "seed {seed}: {figures:?}");
+    }
+}
+
 #[test]
 fn the_switch_to_the_log_survives_a_crash_at_every_output() {
     let scenario = calm("to the log", Mode::Poll, TICKS, &[(600, Event::Switch(Mode::Log))], 1_400);
@@ -153,15 +164,23 @@ fn a_switch_that_is_called_off_at_any_output_loses_nothing() {
 /// The connection that keeps the slot's snapshot is lost while the last tick is being published.
 #[test]
 fn a_last_tick_that_is_cut_survives_a_crash_at_every_output() {
-    let more = [
-        (600, Event::KillAndSwitch(Mode::Log)),
-        (1_700, Event::FinishWriters),
-        (1_900, Event::BrokersDown),
-        (2_100, Event::Cut),
-        (2_150, Event::Work(5)),
-        (2_200, Event::BrokersUp),
-    ];
-    let total = crash_everywhere(&calm("last tick cut", Mode::Poll, TICKS, &more, 1_600), 60..61);
+    let scenario = |cut_ms| {
+        let more = [
+            (600, Event::KillAndSwitch(Mode::Log)),
+            (1_700, Event::FinishWriters),
+            // Some of these commit before the slot is there, and are visible long after.
+            (1_710, Event::Work(25)),
+            (1_850, Event::BrokersDown),
+            (cut_ms, Event::Cut),
+            (2_600, Event::BrokersUp),
+            (4_000, Event::Work(5)),
+        ];
+        calm("last tick cut", Mode::Poll, TICKS, &more, 1_600)
+    };
+    for seed in 0..100 {
+        check(&scenario(1_720 + seed % 25 * 20), seed, None);
+    }
+    let total = crash_everywhere(&scenario(2_000), 60..61);
     assert!(total.to_log > 0);
 }
 
