@@ -1,6 +1,10 @@
 //! The session in a model world: a crash at every output, storms of random faults, and the invariants watched at each step.
 
 mod model;
+#[path = "model/polling.rs"]
+mod polling;
+#[path = "model/refusals.rs"]
+mod refusals;
 #[path = "model/turns.rs"]
 mod turns;
 

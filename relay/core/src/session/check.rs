@@ -85,7 +85,9 @@ impl Session {
             self.accept_gap(stored.end_lsn, slot.confirmed_flush);
             return Ok(Frontier { end_lsn: slot.confirmed_flush, inside: None });
         }
-        if record.publication_fingerprint != server.publication.clone().unwrap_or_default() {
+        // The record by which the log takes over from polling is written by a session that began without a publication.
+        let is_known = !record.publication_fingerprint.is_empty();
+        if is_known && record.publication_fingerprint != server.publication.clone().unwrap_or_default() {
             self.note(Note::PublicationChanged);
             // Indexes inside a transaction count what the publication sends; with another one they mean nothing.
             stored.inside = None;

@@ -336,7 +336,8 @@ enum Phase {
         until_ms: u64,
     },
     ReadingAgain,
-    Claiming,
+    /// Where the stream starts once the claim is durable.
+    Claiming(Frontier),
     /// The slot is held again after a lost connection: was another epoch claimed meanwhile?
     Rereading,
     Streaming,
@@ -511,7 +512,7 @@ impl Session {
             Phase::Settling { .. }
                 | Phase::ReadingAgain
                 | Phase::Inspecting(Next::Checks | Next::Resume)
-                | Phase::Claiming
+                | Phase::Claiming(_)
                 | Phase::Rereading
                 | Phase::Streaming
                 | Phase::StoringLast

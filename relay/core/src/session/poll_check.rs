@@ -178,13 +178,18 @@ fn check_history(server: &Server, timeline: u32, tick: &Snapshot, wal_end: Lsn) 
         let message = format!("the checkpoint stands at {wal_end}, the server's WAL ends at {}", server.wal_end);
         return Err(Fault { kind: Kind::CheckpointAhead, message });
     }
-    match &server.snapshot {
-        Some(now) if tick.xmax() > now.xmax() => Err(Fault {
-            kind: Kind::CheckpointAhead,
-            message: format!(
-                "the checkpoint's snapshot {tick} is ahead of the server's, {now}: transaction ids that were published are given out again"
-            ),
-        }),
-        _ => Ok(()),
+    let Some(now) = &server.snapshot else { return Ok(()) };
+    if tick.xmax() > now.xmax() {
+        let message = format!(
+            "the checkpoint's snapshot {tick} is ahead of the server's, {now}: transaction ids that were published are given out again"
+        );
+        return Err(Fault { kind: Kind::CheckpointAhead, message });
     }
+    // A new slot's snapshot sees a commit as soon as it is written, queries see it once it has been waited for (a synchronous standby).
+    // Read before that, the tick would be left behind without its rows.
+    if let Some(xid) = now.xip().iter().find(|&&xid| tick.sees(xid)) {
+        let message = format!("the checkpoint's snapshot {tick} sees transaction {xid}, which is in progress on the server");
+        return Err(Fault { kind: Kind::SourceUnavailable, message });
+    }
+    Ok(())
 }

@@ -62,10 +62,11 @@ impl Progress {
         self.is_forced = false;
     }
 
-    pub(super) fn start(&mut self, epoch: u64, frontier: Frontier, confirmed: Lsn) {
+    /// An epoch is being claimed; nothing is stored under it before [`Progress::stored`].
+    pub(super) fn start(&mut self, epoch: u64, confirmed: Lsn) {
         self.epoch = epoch;
         self.stored = Frontier::default();
-        self.storing = Some(frontier);
+        self.storing = None;
         self.has_events = false;
         // Older servers let a lower position move the slot back.
         self.confirmed = confirmed;
@@ -173,7 +174,7 @@ impl Session {
         {
             match self.phase {
                 // Nothing is outstanding here; the answer matters in `Phase::Renewing` alone.
-                Phase::StoringBootstrap | Phase::Claiming => self.order(Order::Renew),
+                Phase::StoringBootstrap | Phase::Claiming(_) => self.order(Order::Renew),
                 Phase::Streaming => {
                     self.store_failed(failure.message.clone());
                     return self.rewind_because(Cause::Fatal);
@@ -183,7 +184,7 @@ impl Session {
         }
         match self.phase {
             Phase::StoringBootstrap => self.bootstrap_stored(result),
-            Phase::Claiming => self.claimed(result),
+            Phase::Claiming(frontier) => self.claimed(result, frontier),
             Phase::StoringLast => {
                 match result {
                     Ok(()) => {

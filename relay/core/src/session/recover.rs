@@ -47,7 +47,7 @@ impl Session {
             }
             Phase::Streaming | Phase::Rereading | Phase::Inspecting(Next::Resume) => self.failed(fault, Next::Resume),
             Phase::Holding(next) => self.failed(fault, next),
-            Phase::Settling { .. } | Phase::ReadingAgain | Phase::Claiming | Phase::Inspecting(Next::Checks) => {
+            Phase::Settling { .. } | Phase::ReadingAgain | Phase::Claiming(_) | Phase::Inspecting(Next::Checks) => {
                 // A claimed epoch may or may not be durable; the next start claims a higher one.
                 self.failed(fault, Next::Start);
             }

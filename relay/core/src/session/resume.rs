@@ -1,7 +1,7 @@
 //! The way back after a lost connection: the window is kept, and everything is checked again before a word is read or confirmed.
 
 use super::start::{SETTLE_MS, unread};
-use super::{AfterRewind, Next, Note, Order, Phase, Rewind, Server, Session};
+use super::{AfterRewind, Next, Note, Order, Phase, Reads, Rewind, Server, Session};
 use crate::checkpoint::{PollPosition, ReadError, Reading, Record};
 
 /// A stream that went on for so long is healthy: the next failure starts with a short wait again.
@@ -18,7 +18,9 @@ impl Session {
             return self.failed(fault, Next::Resume);
         }
         // Past our checkpoint: somebody moved the slot, perhaps another relay that had it meanwhile. The full protocol tells.
-        let is_moved = server.slot.as_ref().is_some_and(|slot| slot.confirmed_flush > self.progress.stored.end_lsn);
+        // Where a slot stands says nothing about polling: the log may have left it behind.
+        let slot = server.slot.as_ref().filter(|_| self.config.reads == Reads::Log);
+        let is_moved = slot.is_some_and(|slot| slot.confirmed_flush > self.progress.stored.end_lsn);
         let is_altered = self.server.as_ref().is_some_and(|before| before.publication != server.publication);
         // Indexes inside a transaction count what the publication sends; with another one they mean nothing.
         if is_moved || (is_altered && (self.flow.is_inside() || self.window.open_commit().is_some())) {
@@ -28,7 +30,7 @@ impl Session {
         if is_altered {
             self.note(Note::PublicationChanged);
         }
-        if let Some(slot) = &server.slot {
+        if let Some(slot) = slot {
             // Older servers let a lower position move the slot back.
             self.progress.confirmed = self.progress.confirmed.max(slot.confirmed_flush);
         }

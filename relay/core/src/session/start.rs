@@ -5,7 +5,7 @@ use super::{AfterRewind, Busy, Exported, Fault, Input, Next, Note, Order, Phase,
 use crate::checkpoint::{Mode, ReadError, Reading, RecordState};
 use crate::error::{Action, Kind};
 use crate::lsn::Lsn;
-use crate::window::Failure;
+use crate::window::{Failure, Frontier};
 
 /// How long an instance that was a standby waits, the slot being held, before it reads the checkpoint: what the last holder had
 /// on its way to Kafka has arrived by then.
@@ -257,31 +257,32 @@ impl Session {
             Ok(frontier) => frontier,
             Err(fault) => return self.failed(fault, Next::Start),
         };
-        self.window.start_at(frontier);
-        self.flow.resume_from(frontier);
         let confirmed = self.server.as_ref().and_then(|s| s.slot.as_ref()).map_or(Lsn::ZERO, |slot| slot.confirmed_flush);
-        self.progress.start(self.reading.highest_epoch + 1, frontier, confirmed);
-        self.phase = Phase::Claiming;
+        self.progress.start(self.reading.highest_epoch + 1, confirmed);
+        self.phase = Phase::Claiming(frontier);
         let record = self.record(RecordState::Running, self.progress.epoch, Some(frontier));
         self.order_store(record);
     }
 
-    pub(super) fn claimed(&mut self, result: Result<(), Failure>) {
+    pub(super) fn claimed(&mut self, result: Result<(), Failure>, frontier: Frontier) {
         match result {
             Ok(()) => {
                 self.was_standby = false;
                 self.is_bootstrap = false;
                 // Good for one use: a second gap in the life of this process must be looked at again.
                 self.config.accept_gap = None;
-                let frontier = self.window.frontier();
+                // Only now, together with the note: a new frontier calls the numbers of an older life's work durable, and a driver that
+                // still keeps such work would mark rows as published that are not.
+                self.window.start_at(frontier);
+                self.flow.resume_from(frontier);
                 self.progress.stored(frontier, self.now_ms);
                 let stale = std::mem::take(&mut self.reading.keys);
                 self.order(Order::Retire(stale));
+                self.note(Note::Streaming { frontier, epoch: self.progress.epoch });
                 if matches!(self.config.reads, Reads::Poll { ends_in_log: true, .. }) {
                     return self.create_publication();
                 }
                 self.stream(None);
-                self.note(Note::Streaming { frontier, epoch: self.progress.epoch });
             }
             Err(failure) => self.failed(Fault { kind: Kind::CheckpointUnreachable, message: failure.message }, Next::Start),
         }

@@ -3,6 +3,7 @@
 pub(crate) mod chance;
 pub(crate) mod kafka;
 pub(crate) mod oracle;
+pub(crate) mod poll;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod run;

@@ -1,0 +1,302 @@
+//! Polling and both switches in a model world: a crash at every output, fresh seeds, and every promise watched at each step.
+
+use crate::model::chance::Chance;
+use crate::model::kafka::Weather;
+use crate::model::poll::run::{Event, Run};
+use crate::model::poll::world::Figures;
+use crate::number;
+use relay_core::checkpoint::Mode;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+const TICKS: &[usize] = &[0, 1];
+const CLAIMS: &[usize] = &[2];
+const ALL: &[usize] = &[0, 1, 2];
+
+/// A plan: what happens when, in milliseconds.
+type Plan = Vec<(u64, Event)>;
+
+#[derive(Clone)]
+struct Scenario {
+    name: &'static str,
+    mode: Mode,
+    tables: &'static [usize],
+    weather: Weather,
+    plan: Plan,
+    /// After the crash nobody writes for a while, and the operator has gone to this mode.
+    after_crash: Option<Mode>,
+}
+
+type Played = (Run, Result<(), Box<dyn std::any::Any + Send>>);
+
+fn play(scenario: &Scenario, seed: u64, crash_at: Option<u64>, is_traced: bool) -> Played {
+    let mut run = Run::new(seed, scenario.mode, scenario.tables, &scenario.weather, is_traced);
+    run.world.crash_at = crash_at;
+    run.after_crash = scenario.after_crash;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        for &(at_ms, event) in &scenario.plan {
+            while run.world.now_ms < at_ms {
+                run.turn();
+            }
+            let is_over = scenario.after_crash.is_some() && run.after_crash.is_none();
+            if !is_over {
+                run.happen(event);
+            }
+        }
+        if scenario.after_crash.is_some() {
+            let until_ms = run.world.now_ms + 3_000;
+            while run.world.now_ms < until_ms {
+                run.turn();
+            }
+        }
+        run.heal();
+    }));
+    (run, result)
+}
+
+/// Plays it, and a failure once more with its trace.
+fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
+    let (run, result) = play(scenario, seed, crash_at, false);
+    if let Err(panic) = result {
+        eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
+        let (run, _) = play(scenario, seed, crash_at, true);
+        run.world.print_trace();
+        eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
+        resume_unwind(panic);
+    }
+    run
+}
+
+/// Runs once, then once for each output with a crash right behind it.
+fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Figures {
+    let mut total = Figures::default();
+    for seed in seeds {
+        let clean = check(scenario, seed, None);
+        total.add(&clean.figures());
+        for at in 1..=clean.world.outputs {
+            total.add(&check(scenario, seed, Some(at)).figures());
+        }
+    }
+    println!("{}: {total:?}", scenario.name);
+    total
+}
+
+fn steady(until_ms: u64) -> Plan {
+    (0..until_ms).step_by(60).map(|at_ms| (at_ms, Event::Work(1 + at_ms / 60 % 4))).collect()
+}
+
+fn calm(name: &'static str, mode: Mode, tables: &'static [usize], more: &[(u64, Event)], until_ms: u64) -> Scenario {
+    let mut plan = steady(until_ms);
+    plan.extend_from_slice(more);
+    plan.sort_by_key(|(at_ms, _)| *at_ms);
+    Scenario { name, mode, tables, weather: Weather::default(), plan, after_crash: None }
+}
+
+#[test]
+fn polling_in_ticks_survives_a_crash_at_every_output() {
+    crash_everywhere(&calm("ticks", Mode::Poll, TICKS, &[(500, Event::Work(30))], 1_200), 0..2);
+}
+
+#[test]
+fn ticks_beside_claims_survive_a_crash_at_every_output() {
+    crash_everywhere(&calm("ticks and claims", Mode::Poll, ALL, &[(500, Event::Work(30))], 1_000), 10..12);
+}
+
+#[test]
+fn claims_alone_survive_a_crash_at_every_output() {
+    crash_everywhere(&calm("claims", Mode::Poll, CLAIMS, &[(500, Event::Work(30)), (700, Event::Cut)], 1_000), 20..21);
+}
+
+#[test]
+fn a_lost_lock_a_stop_and_a_drain_survive_a_crash_at_every_output() {
+    let more = [
+        (300, Event::Cut),
+        (550, Event::BrokersDown),
+        (560, Event::Work(20)),
+        (700, Event::Stop),
+        (800, Event::BrokersUp),
+        (5_900, Event::Drain { reads_all: true }),
+        (6_100, Event::Restart),
+    ];
+    crash_everywhere(&calm("interrupted", Mode::Poll, ALL, &more, 800), 30..32);
+}
+
+#[test]
+fn the_switch_to_polling_survives_a_crash_at_every_output() {
+    let total = crash_everywhere(&calm("to polling", Mode::Log, TICKS, &[(900, Event::Switch(Mode::Poll))], 1_400), 40..42);
+    assert!(total.to_poll > 0);
+}
+
+/// The slot that the log left behind stands somewhere; polling has nothing to do with where.
+#[test]
+fn polling_resumes_beside_the_slot_that_the_log_left() {
+    let cuts = (3_000..6_000).step_by(500).map(|at_ms| (at_ms, Event::Cut));
+    let more: Plan = [(1_500, Event::Switch(Mode::Poll))].into_iter().chain(cuts).collect();
+    for seed in 0..10 {
+        let figures = check(&calm("left slot", Mode::Log, TICKS, &more, 6_000), seed, None).figures();
+        assert!(figures.to_poll > 0 && figures.rewinds == 0, "seed {seed}: {figures:?}");
+    }
+}
+
+#[test]
+fn the_switch_to_the_log_survives_a_crash_at_every_output() {
+    let scenario = calm("to the log", Mode::Poll, TICKS, &[(600, Event::Switch(Mode::Log))], 1_400);
+    for seed in 50..60 {
+        assert_eq!(check(&scenario, seed, None).figures().repeated, 0, "nothing comes twice");
+    }
+    let total = crash_everywhere(&scenario, 50..52);
+    assert!(total.to_log > 0);
+    assert_eq!(total.refused, 0, "a slot that a crash leaves behind is known as ours");
+}
+
+#[test]
+fn a_switch_that_is_called_off_at_any_output_loses_nothing() {
+    for (name, mode, back) in [("not to the log", Mode::Poll, Mode::Log), ("not to polling", Mode::Log, Mode::Poll)] {
+        let mut scenario = calm(name, mode, TICKS, &[(700, Event::Switch(back))], 700);
+        scenario.plan.extend((700..1_700).step_by(15).map(|at_ms| (at_ms, Event::Work(1))));
+        scenario.after_crash = Some(mode);
+        // Slow enough for checkpoints inside the last tick.
+        scenario.weather.full = 2;
+        crash_everywhere(&scenario, 89..90);
+    }
+}
+
+/// The connection that keeps the slot's snapshot is lost while the last tick is being published.
+#[test]
+fn a_last_tick_that_is_cut_survives_a_crash_at_every_output() {
+    let scenario = |cut_ms| {
+        let more = [
+            (600, Event::KillAndSwitch(Mode::Log)),
+            (1_700, Event::FinishWriters),
+            // Some of these commit before the slot is there, and are visible long after.
+            (1_710, Event::Work(25)),
+            (1_850, Event::BrokersDown),
+            (cut_ms, Event::Cut),
+            (2_600, Event::BrokersUp),
+            (4_000, Event::Work(5)),
+        ];
+        calm("last tick cut", Mode::Poll, TICKS, &more, 1_600)
+    };
+    for seed in 0..100 {
+        check(&scenario(1_720 + seed % 25 * 20), seed, None);
+    }
+    let total = crash_everywhere(&scenario(2_000), 60..61);
+    assert!(total.to_log > 0);
+}
+
+/// Without kills and refusals: lost connections, restarts of the server, drains, the switch to the log. Not one row is sent twice.
+fn random_calm(seed: u64) -> Scenario {
+    let mut chance = Chance::new(seed ^ 0xCA19);
+    let is_switching = chance.one_in(2);
+    let mut plan = Plan::new();
+    let mut at_ms = 0;
+    for _ in 0..chance.between(10, 50) {
+        at_ms += chance.below(150);
+        plan.push(match chance.below(12) {
+            0 if !is_switching => (at_ms, Event::Cut),
+            1 => (at_ms, Event::Drain { reads_all: chance.one_in(2) }),
+            2 if !is_switching => (at_ms, Event::Restart),
+            3 => (at_ms, Event::FinishWriters),
+            _ => (at_ms, Event::Work(chance.below(12))),
+        });
+    }
+    if is_switching {
+        plan.push((at_ms / 2, Event::Switch(Mode::Log)));
+        plan.sort_by_key(|(at_ms, _)| *at_ms);
+    }
+    let tables = if is_switching { TICKS } else { [TICKS, ALL][chance.below(2) as usize] };
+    let weather = Weather { full: chance.below(2) * 10, ..Weather::default() };
+    Scenario { name: "polling, calm", mode: Mode::Poll, tables, weather, plan, after_crash: None }
+}
+
+/// Everything at once.
+fn random_storm(seed: u64) -> Scenario {
+    let mut chance = Chance::new(seed ^ 0x5719);
+    let tables = [TICKS, TICKS, ALL, CLAIMS][chance.below(4) as usize];
+    let mut mode = if tables == TICKS && chance.one_in(2) { Mode::Log } else { Mode::Poll };
+    let first = mode;
+    let mut plan = Plan::new();
+    let mut at_ms = 0;
+    // Each run has a few kinds of trouble, not a bit of each.
+    let troubles: Vec<u64> = (0..chance.between(1, 4)).map(|_| chance.below(10)).collect();
+    for _ in 0..chance.between(10, 60) {
+        at_ms += chance.below(200);
+        if chance.below(3) > 0 {
+            plan.push((at_ms, Event::Work(if chance.one_in(6) { chance.between(20, 60) } else { chance.below(10) })));
+            continue;
+        }
+        let event = match troubles[chance.below(troubles.len() as u64) as usize] {
+            0 => Event::Cut,
+            1 => Event::Restart,
+            2 | 3 => Event::Kill,
+            4 => Event::Drain { reads_all: chance.one_in(2) },
+            5 => Event::Stop,
+            6 => Event::FinishWriters,
+            7 if tables != TICKS => Event::Peer,
+            7 | 8 if tables == TICKS => {
+                mode = if mode == Mode::Log { Mode::Poll } else { Mode::Log };
+                // Some operators wait until it has happened.
+                at_ms += chance.below(3) * chance.below(1_500);
+                if chance.one_in(2) { Event::Switch(mode) } else { Event::KillAndSwitch(mode) }
+            }
+            _ => Event::Work(5),
+        };
+        plan.push((at_ms, event));
+    }
+    let mut pick = |n: u64| if chance.one_in(3) { n } else { 0 };
+    let weather = Weather {
+        time_out: pick(60),
+        fatal: pick(120),
+        store_fails: pick(4),
+        full: pick(8),
+        is_strict: pick(1) == 1,
+        ..Weather::default()
+    };
+    Scenario { name: "polling, storm", mode: first, tables, weather, plan, after_crash: None }
+}
+
+/// Fresh seeds for a while; `RELAY_SEED` replays one, `RELAY_SECONDS` goes on for longer.
+fn fresh(build: fn(u64) -> Scenario, is_calm: bool, seconds: f64) {
+    let run = |seed| {
+        let figures = check(&build(seed), seed, None).figures();
+        let is_clean = figures.repeated == 0 && figures.rewinds == 0;
+        assert!(!is_calm || is_clean, "seed {seed}: {figures:?} without a crash");
+        figures
+    };
+    if let Some(seed) = number("RELAY_SEED") {
+        run(seed);
+        return;
+    }
+    let seconds = number("RELAY_SECONDS").map_or(seconds, |seconds| seconds as f64);
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
+    let first = (nanos >> 10) % 1_000_000_000;
+    let began = Instant::now();
+    let mut total = Figures::default();
+    let mut seed = first;
+    while began.elapsed() < Duration::from_secs_f64(seconds) {
+        total.add(&run(seed));
+        seed += 1;
+    }
+    println!("{}: seeds {first}..{seed}, {total:?}", build(0).name);
+}
+
+#[test]
+fn fresh_seeds_of_calm_polling_give_no_duplicates() {
+    fresh(random_calm, true, 1.5);
+}
+
+#[test]
+fn fresh_seeds_of_polling_in_a_storm_keep_every_promise() {
+    fresh(random_storm, false, 3.0);
+}
+
+#[test]
+fn old_seeds_of_polling_keep_every_promise() {
+    let mut total = Figures::default();
+    for seed in 0..200 {
+        total.add(&check(&random_storm(seed), seed, None).figures());
+        total.add(&check(&random_calm(seed), seed, None).figures());
+    }
+    println!("polling, old seeds: {total:?}");
+    assert!(total.to_poll > 0 && total.to_log > 0 && total.refused > 0 && total.crashes > 0);
+}
