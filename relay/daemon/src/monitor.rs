@@ -1,11 +1,11 @@
 //! Looks at the slot on a connection of its own, so that its metrics exist with and without a stream.
 
 use crate::metrics::Metrics;
-use crate::status::{Peer, SlotFacts, Status, unix_us};
-use crate::stream::Control;
+use crate::status::{Peer, ServerFacts, SlotFacts, Status, unix_us};
+use crate::stream::{Control, Routes};
 use relay_core::session::State;
 use relay_pgwire::Connection;
-use relay_postgres::{Source, Watched};
+use relay_postgres::{OutboxFacts, Source, Wanting, Watched};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -21,18 +21,33 @@ pub(crate) struct Monitor {
 const PAIR_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the slot is looked at.
 const INTERVAL: Duration = Duration::from_secs(15);
+/// How often the outbox tables are.
+const OUTBOXES: Duration = Duration::from_secs(60);
 /// How soon after a failed look.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Starts looking.
-pub(crate) fn start(source: Source, status: Status, metrics: Arc<Metrics>, pairs: Option<Sender<Control>>) -> Monitor {
+///
+/// `pairs` is for log mode, where polling may take over one day.
+pub(crate) fn start(
+    source: Source,
+    status: Status,
+    metrics: Arc<Metrics>,
+    routes: Arc<Routes>,
+    pairs: Option<Sender<Control>>,
+) -> Monitor {
     let (stop, stopped) = mpsc::channel::<()>();
     let run = move || {
         let mut connection = None;
         let mut look_at = Instant::now();
+        let mut outboxes_at = look_at;
         loop {
             if Instant::now() >= look_at {
-                look_at += if look(&source, &mut connection, &status, &metrics) { INTERVAL } else { RETRY };
+                look_at += if look(&source, &mut connection, &status, &metrics, pairs.is_some()) { INTERVAL } else { RETRY };
+                if Instant::now() >= outboxes_at {
+                    outboxes_at = Instant::now() + OUTBOXES;
+                    look_at_outboxes(&source, &mut connection, &status, &routes, pairs.is_some());
+                }
             }
             if let Some(pairs) = &pairs
                 && status.progress().state == State::Streaming
@@ -60,19 +75,25 @@ impl Monitor {
 }
 
 /// One look; a lost connection is made anew at the next.
-fn look(source: &Source, connection: &mut Option<Connection>, status: &Status, metrics: &Metrics) -> bool {
+fn look(source: &Source, connection: &mut Option<Connection>, status: &Status, metrics: &Metrics, is_log: bool) -> bool {
     if connection.is_none() {
         let Ok(mut fresh) = source.connect() else { return false };
         if let Some(at) = fresh.peer_certificate_not_after() {
             metrics.certificate_expiry("source", at as f64);
         }
-        warn_of_synchronous_standby(&mut fresh);
+        if is_log {
+            warn_of_synchronous_standby(&mut fresh);
+        }
         *connection = Some(fresh);
     }
     let Some(open) = connection else { return false };
     match source.watch(open) {
         Ok(watched) => {
             status.saw(Peer::Source);
+            *status.server() = ServerFacts {
+                oldest_transaction: watched.oldest_transaction.clone(),
+                clock_ahead_us: watched.server_clock_us - unix_us(),
+            };
             *status.slot() = watched.has_slot.then(|| facts(watched));
             true
         }
@@ -80,6 +101,28 @@ fn look(source: &Source, connection: &mut Option<Connection>, status: &Status, m
             tracing::debug!(event = "monitor.failed", error = %error, "the slot cannot be looked at");
             *connection = None;
             false
+        }
+    }
+}
+
+/// How full the tables are that routes name.
+fn look_at_outboxes(source: &Source, connection: &mut Option<Connection>, status: &Status, routes: &Routes, is_log: bool) {
+    let Some(open) = connection else { return };
+    let published = status.progress().published.clone();
+    let mut facts = || -> Result<Vec<OutboxFacts>, relay_postgres::Error> {
+        let mut found = Vec::new();
+        for table in source.outbox_tables(open, &|name| routes.names_table(name))? {
+            let timestamp = routes.retention(&table).and_then(|(_, timestamp)| timestamp);
+            let wanting = routes.poll_rule(&table).filter(|_| !is_log).map(|rule| Wanting { rule, timestamp });
+            found.push(source.outbox_facts(open, &table, wanting.as_ref().map(|wanting| (wanting, published.as_ref())))?);
+        }
+        Ok(found)
+    };
+    match facts() {
+        Ok(found) => *status.outboxes() = found,
+        Err(error) => {
+            tracing::debug!(event = "monitor.failed", error = %error, "the outbox tables cannot be looked at");
+            *connection = None;
         }
     }
 }
@@ -109,8 +152,6 @@ fn facts(watched: Watched) -> SlotFacts {
         retained_bytes: watched.wal_end.bytes_since(watched.restart_lsn),
         catalog_xmin_age: watched.catalog_xmin_age,
         inactive_since: watched.inactive_since,
-        oldest_transaction: watched.oldest_transaction,
-        clock_ahead_us: watched.server_clock_us - unix_us(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use relay_core::Lsn;
 use relay_core::session::State;
+use relay_postgres::OutboxFacts;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,8 @@ struct Inner {
     started: Instant,
     progress: Mutex<Progress>,
     slot: Mutex<Option<SlotFacts>>,
+    server: Mutex<ServerFacts>,
+    outboxes: Mutex<Vec<OutboxFacts>>,
     routes: Mutex<Vec<RouteCount>>,
     beats: [AtomicU64; 3],
     seen: [AtomicU64; 2],
@@ -104,6 +107,11 @@ pub(crate) struct SlotFacts {
     pub(crate) catalog_xmin_age: Option<i64>,
     /// Unix seconds; 17+.
     pub(crate) inactive_since: Option<f64>,
+}
+
+/// The server as the monitor last saw it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ServerFacts {
     /// Oldest open writer: age in seconds, who.
     pub(crate) oldest_transaction: Option<(f64, String)>,
     /// The server's clock minus ours, in microseconds, as of this look.
@@ -145,6 +153,8 @@ impl Status {
             started: Instant::now(),
             progress: Mutex::new(progress),
             slot: Mutex::default(),
+            server: Mutex::default(),
+            outboxes: Mutex::default(),
             routes: Mutex::default(),
             beats: Default::default(),
             seen: Default::default(),
@@ -164,6 +174,16 @@ impl Status {
     /// The slot's facts; hold them briefly.
     pub(crate) fn slot(&self) -> MutexGuard<'_, Option<SlotFacts>> {
         lock(&self.inner.slot)
+    }
+
+    /// The server's facts; hold them briefly.
+    pub(crate) fn server(&self) -> MutexGuard<'_, ServerFacts> {
+        lock(&self.inner.server)
+    }
+
+    /// The outbox tables as the monitor last saw them; hold them briefly.
+    pub(crate) fn outboxes(&self) -> MutexGuard<'_, Vec<OutboxFacts>> {
+        lock(&self.inner.outboxes)
     }
 
     /// Events by route; hold them briefly.

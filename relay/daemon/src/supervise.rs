@@ -96,7 +96,7 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
         });
     }
     let pairs = (settings.source.mode == SourceMode::Log).then(|| sender.clone());
-    let monitor = monitor::start(source.clone(), status.clone(), Arc::clone(&metrics), pairs);
+    let monitor = monitor::start(source.clone(), status.clone(), Arc::clone(&metrics), Arc::clone(&routes), pairs);
     let is_log = settings.source.mode == SourceMode::Log;
     let retention = retention::start(source.clone(), Arc::clone(&routes), status.clone(), Arc::clone(&metrics), is_log);
     let pipeline = Pipeline { settings, options, source, routes, metrics, status: status.clone(), sender };

@@ -74,6 +74,7 @@ impl<'a> Summary<'a> {
         let reasons = readiness::ready(status, config.not_ready_after).reasons().into_iter().map(str::to_owned).collect();
         let progress = status.progress().clone();
         let slot = status.slot().clone();
+        let server = status.server().clone();
         let now_us = unix_us();
         Self {
             name: &config.name,
@@ -90,10 +91,10 @@ impl<'a> Summary<'a> {
                 checkpoint: progress.checkpoint.to_string(),
                 confirmed: progress.confirmed.to_string(),
             },
-            lag: Lag { seconds: lag_seconds(&progress, slot.as_ref(), now_us), bytes: LagBytes::of(&progress, slot.as_ref()) },
+            lag: Lag { seconds: lag_seconds(&progress, &server, now_us), bytes: LagBytes::of(&progress, slot.as_ref()) },
             in_flight: InFlight { events: progress.in_flight_events, bytes: progress.in_flight_bytes },
             routes: status.routes().clone(),
-            oldest_transaction: slot.as_ref().and_then(|slot| slot.oldest_transaction.as_ref()).map(Writer::of),
+            oldest_transaction: server.oldest_transaction.as_ref().map(Writer::of),
             slot: slot.map(|facts| Slot::of(&config.slot, facts)),
             last_error: progress.last_error,
         }

@@ -39,9 +39,9 @@ fn streaming() -> Status {
         restart_lsn: Lsn(0x800),
         wal_end: Lsn(0x3000),
         retained_bytes: 0x2800,
-        oldest_transaction: Some((2.5, "pid 99".to_owned())),
         ..SlotFacts::default()
     });
+    status.server().oldest_transaction = Some((2.5, "pid 99".to_owned()));
     status.routes().push(RouteCount { source: "public.outbox".to_owned(), topic: "orders".to_owned(), events: 7 });
     let mut progress = status.progress();
     progress.state = Doing::Streaming;

@@ -67,7 +67,7 @@ contract! {
     SLOT_INACTIVE_SINCE "relay_slot_inactive_since_timestamp_seconds" Gauge, Seconds [] "Unix time since which nobody holds the slot (PostgreSQL 17 and newer); 0 while active";
     SOURCE_LAG_BYTES "relay_source_lag_bytes" Gauge, Bytes ["stage"] "WAL between the server's end and the stage: received, queued, produced, confirmed";
     SOURCE_LAG_SECONDS "relay_source_lag_seconds" Gauge, Seconds [] "age of the oldest commit that is not yet confirmed, on the server's clock; 0 when caught up, so idle is not lag";
-    SOURCE_OLDEST_TRANSACTION "relay_source_oldest_transaction_seconds" Gauge, Seconds [] "age of the oldest open writing transaction, prepared ones included: it keeps WAL back; whose it is, /status tells";
+    SOURCE_OLDEST_TRANSACTION "relay_source_oldest_transaction_seconds" Gauge, Seconds [] "age of the oldest open writing transaction, prepared ones included: it keeps WAL back, and in poll mode its own rows; whose it is, /status tells";
     LAST_EVENT "relay_last_event_timestamp_seconds" Gauge, Seconds [] "Unix time at which an event was last read; 0 before the first";
     LAST_COMMIT "relay_last_commit_timestamp_seconds" Gauge, Seconds [] "commit time of the last transaction that is in Kafka as a whole; 0 before the first";
     LAST_CHECKPOINT "relay_last_checkpoint_timestamp_seconds" Gauge, Seconds [] "Unix time at which a checkpoint was last stored; 0 before the first";
@@ -93,6 +93,10 @@ contract! {
     MEMORY_LIMIT "relay_memory_limit_bytes" Gauge, Bytes [] "budget of the buffer";
     BACKPRESSURE "relay_backpressure_seconds_total" Counter, Seconds [] "time during which nothing was read because the sink was full";
     CHECKPOINT_WRITES "relay_checkpoint_writes_total" Counter, Count [] "checkpoints stored";
+    OUTBOX_SIZE "relay_outbox_size_bytes" Gauge, Bytes ["table"] "outbox table with partitions and indexes";
+    OUTBOX_DEAD_ROWS "relay_outbox_dead_rows" Gauge, Count ["table"] "dead tuples of the outbox table, by the server's statistics";
+    OUTBOX_PENDING_ROWS "relay_outbox_pending_rows" Gauge, Count ["table"] "poll mode: rows not yet published; absent when they take over 2 s to count";
+    OUTBOX_OLDEST_PENDING "relay_outbox_oldest_pending_seconds" Gauge, Seconds ["table"] "poll mode: age of the oldest row not yet published; absent without a timestamp column";
     CLEANUP_ROWS "relay_cleanup_rows_total" Counter, Count ["table"] "rows deleted or marked after publishing";
     DLQ_EVENTS "relay_dlq_events_total" Counter, Count ["reason"] "events stored in the dlq";
     CERTIFICATE_EXPIRY "relay_tls_certificate_expiry_timestamp_seconds" Gauge, Seconds ["peer"] "Unix time at which the first certificate of the chain ends: source (the server's chain), sink (certificate files); absent without TLS";

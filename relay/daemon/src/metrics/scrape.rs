@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use relay_core::Lsn;
+use relay_postgres::OutboxFacts;
 
 use super::process::Process;
 use super::sheet::Sheet;
 use super::{Metrics, label, name};
-use crate::status::{Peer, Progress, SlotFacts, Status, unix_us};
+use crate::status::{Peer, Progress, ServerFacts, SlotFacts, Status, unix_us};
 
 /// A side unseen for so long is not connected.
 const UNSEEN: Duration = Duration::from_secs(30);
@@ -44,8 +45,8 @@ impl LagBytes {
 }
 
 /// Age of the oldest commit that is not yet durable, on the server's clock; 0 when caught up.
-pub(crate) fn lag_seconds(progress: &Progress, slot: Option<&SlotFacts>, now_us: i64) -> f64 {
-    let ahead_us = slot.map_or(0, |slot| slot.clock_ahead_us);
+pub(crate) fn lag_seconds(progress: &Progress, server: &ServerFacts, now_us: i64) -> f64 {
+    let ahead_us = server.clock_ahead_us;
     progress.oldest_commit_us.map_or(0.0, |commit_us| seconds(now_us.saturating_add(ahead_us).saturating_sub(commit_us).max(0)))
 }
 
@@ -62,6 +63,8 @@ impl Metrics {
         write_progress(&mut sheet, status, &progress);
         write_slot(&mut sheet, slot.as_ref(), status.unseen_for(Peer::Source).is_some());
         write_lag(&mut sheet, &progress, slot.as_ref());
+        write_server(&mut sheet, status, &progress);
+        write_outboxes(&mut sheet, &status.outboxes());
         self.write_own(&mut sheet);
         sheet.into_text()
     }
@@ -123,7 +126,6 @@ fn write_slot(sheet: &mut Sheet, slot: Option<&SlotFacts>, has_seen_server: bool
     sheet.known(&name::SLOT_CATALOG_XMIN_AGE, slot.catalog_xmin_age);
     let inactive_since = if slot.active_pid.is_some() { Some(0.0) } else { slot.inactive_since };
     sheet.known(&name::SLOT_INACTIVE_SINCE, inactive_since);
-    sheet.one(&name::SOURCE_OLDEST_TRANSACTION, slot.oldest_transaction.as_ref().map_or(0.0, |(age, _)| *age));
 }
 
 fn write_lag(sheet: &mut Sheet, progress: &Progress, slot: Option<&SlotFacts>) {
@@ -132,7 +134,23 @@ fn write_lag(sheet: &mut Sheet, progress: &Progress, slot: Option<&SlotFacts>) {
             [("received", lag.received), ("queued", lag.queued), ("produced", lag.produced), ("confirmed", lag.confirmed)];
         sheet.each(&name::SOURCE_LAG_BYTES, stages);
     }
-    sheet.one(&name::SOURCE_LAG_SECONDS, lag_seconds(progress, slot, unix_us()));
+}
+
+fn write_server(sheet: &mut Sheet, status: &Status, progress: &Progress) {
+    let server = status.server().clone();
+    sheet.one(&name::SOURCE_LAG_SECONDS, lag_seconds(progress, &server, unix_us()));
+    let age = server.oldest_transaction.as_ref().map_or(0.0, |(age, _)| *age);
+    sheet.known(&name::SOURCE_OLDEST_TRANSACTION, status.unseen_for(Peer::Source).map(|_| age));
+}
+
+fn write_outboxes(sheet: &mut Sheet, outboxes: &[OutboxFacts]) {
+    let pending = || outboxes.iter().filter_map(|facts| Some((facts.table.as_str(), facts.pending?)));
+    sheet.each(&name::OUTBOX_SIZE, outboxes.iter().map(|facts| (facts.table.as_str(), facts.size_bytes)));
+    sheet.each(&name::OUTBOX_DEAD_ROWS, outboxes.iter().map(|facts| (facts.table.as_str(), facts.dead_rows)));
+    sheet.each(&name::OUTBOX_PENDING_ROWS, pending().map(|(table, pending)| (table, pending.rows)));
+    let oldest = pending()
+        .filter_map(|(table, pending)| Some((table, if pending.rows == 0 { 0.0 } else { pending.oldest_seconds?.max(0.0) })));
+    sheet.each(&name::OUTBOX_OLDEST_PENDING, oldest);
 }
 
 fn seconds(us: i64) -> f64 {

@@ -2,10 +2,11 @@
 
 use super::name::{CONTRACT, Shape};
 use super::*;
-use crate::status::{Peer, SlotFacts, Status};
+use crate::status::{Peer, ServerFacts, SlotFacts, Status};
 use relay_core::Lsn;
 use relay_core::error::POLICY;
 use relay_core::session::State;
+use relay_postgres::OutboxFacts;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -35,15 +36,20 @@ fn slot() -> SlotFacts {
         retained_bytes: 950,
         catalog_xmin_age: Some(9),
         inactive_since: None,
-        oldest_transaction: Some((1.5, "pid 9".to_owned())),
-        clock_ahead_us: 2_000_000,
     }
+}
+
+fn server() -> ServerFacts {
+    ServerFacts { oldest_transaction: Some((1.5, "pid 9".to_owned())), clock_ahead_us: 2_000_000 }
 }
 
 /// A status with everything known.
 fn status() -> Status {
     let status = Status::new();
     *status.slot() = Some(slot());
+    *status.server() = server();
+    let pending = Some(relay_postgres::Pending { rows: 4, oldest_seconds: Some(2.5) });
+    status.outboxes().push(OutboxFacts { table: "public.outbox".to_owned(), size_bytes: 8192, dead_rows: 3, pending });
     status.saw(Peer::Source);
     let mut progress = status.progress();
     progress.state = State::Streaming;
@@ -165,6 +171,10 @@ fn counting_is_seen_at_the_next_scrape() {
         ("relay_source_connected{pipeline=\"orders\"}", 1.0),
         ("relay_sink_connected{pipeline=\"orders\"}", 0.0),
         ("relay_source_oldest_transaction_seconds{pipeline=\"orders\"}", 1.5),
+        ("relay_outbox_size_bytes{pipeline=\"orders\",table=\"public.outbox\"}", 8192.0),
+        ("relay_outbox_dead_rows{pipeline=\"orders\",table=\"public.outbox\"}", 3.0),
+        ("relay_outbox_pending_rows{pipeline=\"orders\",table=\"public.outbox\"}", 4.0),
+        ("relay_outbox_oldest_pending_seconds{pipeline=\"orders\",table=\"public.outbox\"}", 2.5),
     ] {
         assert_eq!(value(&text, sample), Some(wanted), "{sample}\n{text}");
     }
@@ -196,10 +206,10 @@ fn label_values_cannot_break_out() {
 fn lag_is_zero_when_caught_up_and_on_the_servers_clock_otherwise() {
     let status = status();
     let mut progress = status.progress().clone();
-    assert_eq!(scrape::lag_seconds(&progress, Some(&slot()), 10_000_000), 0.0);
+    assert_eq!(scrape::lag_seconds(&progress, &server(), 10_000_000), 0.0);
     progress.oldest_commit_us = Some(9_000_000);
-    assert_eq!(scrape::lag_seconds(&progress, Some(&slot()), 10_000_000), 3.0);
-    assert_eq!(scrape::lag_seconds(&progress, None, 8_000_000), 0.0);
+    assert_eq!(scrape::lag_seconds(&progress, &server(), 10_000_000), 3.0);
+    assert_eq!(scrape::lag_seconds(&progress, &ServerFacts::default(), 8_000_000), 0.0);
     // A standby has received nothing, but knows where the slot stands.
     let standby = Status::new().progress().clone();
     assert_eq!(scrape::LagBytes::of(&standby, Some(&slot())).map(|lag| (lag.received, lag.confirmed)), Some((900, 900)));

@@ -49,7 +49,7 @@ impl Routes {
     }
 
     /// Whether a route takes the rows of this table, given as `schema.table`.
-    pub(super) fn names_table(&self, name: &str) -> bool {
+    pub(crate) fn names_table(&self, name: &str) -> bool {
         self.routes.names_table(name)
     }
 
