@@ -1,0 +1,4 @@
+//! Real outbox frameworks, fetched from their registries, beside relay on the same rows: what they write and what they can read.
+
+mod debezium;
+mod records;
