@@ -1,4 +1,5 @@
 //! Real outbox frameworks, fetched from their registries, beside relay on the same rows: what they write and what they can read.
 
 mod debezium;
+mod eventuate;
 mod records;
