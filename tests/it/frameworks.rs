@@ -3,3 +3,4 @@
 mod debezium;
 mod eventuate;
 mod records;
+mod watermill;
