@@ -160,7 +160,7 @@ fn watermills_forwarder_writes_what_relay_writes() {
     }
     Kafka::shared().create_topic("wmf-envelopes", 4, &[]);
     let db = server("wmforward", Version::V15);
-    let _relays = both(&db, "wmforward", "watermill-forwarder", "{payload#/destination_topic}");
+    let relays = both(&db, "wmforward", "watermill-forwarder", "{payload#/destination_topic}");
     // One more that leaves the envelopes as they are, for Watermill's forwarder to unwrap behind Kafka.
     let envelopes = "source.log.publication = \"relay_wmforward\"\n[[outbox]]\npreset = \"watermill\"\n\
                      table = \"public.watermill_forwarder_topic\"\ntopic = \"wmf-envelopes\"";
@@ -184,5 +184,10 @@ fn watermills_forwarder_writes_what_relay_writes() {
         for prefix in ["", "polled."] {
             assert_read(&watermill, &format!("{prefix}{topic}"), sent);
         }
+    }
+    for relay in &relays {
+        let routes = relay.status()["routes"].clone();
+        let sources: Vec<&Value> = routes.as_array().expect("routes").iter().map(|route| &route["source"]).collect();
+        assert_eq!(sources, ["public.watermill_forwarder_topic"; 2], "{routes}");
     }
 }
