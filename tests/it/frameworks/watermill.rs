@@ -51,7 +51,10 @@ fn messages(topic: &str, payloads: &[&[u8]]) -> Vec<Value> {
         // A Go map that was never made is a JSON null in the row.
         Value::Null,
     ];
-    let message = |(at, payload): (usize, &&[u8])| json!({ "topic": topic, "uuid": format!("{topic}-{at}"), "payload": base64(payload), "metadata": metadata[at % metadata.len()] });
+    let message = |(at, payload): (usize, &&[u8])| {
+        let metadata = &metadata[at % metadata.len()];
+        json!({ "topic": topic, "uuid": format!("{topic}-{at}"), "payload": base64(payload), "metadata": metadata })
+    };
     payloads.iter().enumerate().map(message).collect()
 }
 

@@ -1,3 +1,4 @@
+// Writes outbox rows and reads records with Eventuate Tram's own producer, consumer and JSON mapper; JSON lines in, JSON lines out.
 import com.fasterxml.jackson.databind.JsonNode;
 import io.eventuate.common.id.ApplicationIdGenerator;
 import io.eventuate.common.id.DatabaseIdGenerator;
@@ -36,7 +37,6 @@ import java.util.concurrent.TimeUnit;
 import org.springframework.jdbc.core.JdbcTemplate;
 import org.springframework.jdbc.datasource.SingleConnectionDataSource;
 
-/** Writes outbox rows and reads records with Eventuate Tram's own classes; JSON lines in, JSON lines out. */
 public final class Eventuate {
     private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 
