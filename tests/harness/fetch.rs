@@ -75,7 +75,7 @@ fn fetch_kafka(into: &Path) {
 }
 
 /// Makes a cache folder whole before anybody sees it: built beside its place, then renamed, under a lock file.
-fn once(name: &str, build: impl FnOnce(&Path)) -> PathBuf {
+pub(crate) fn once(name: &str, build: impl FnOnce(&Path)) -> PathBuf {
     let cache = cache();
     let done = cache.join(name);
     if done.is_dir() {
@@ -98,7 +98,8 @@ fn once(name: &str, build: impl FnOnce(&Path)) -> PathBuf {
     done
 }
 
-fn maven(args: &[&str], work: &Path) {
+/// Runs a goal of Maven's dependency plugin in a folder of its own.
+pub(crate) fn maven(args: &[&str], work: &Path) {
     let (goal, rest) = args.split_first().expect("a goal");
     let mut command = Command::new("mvn");
     command.args(["-q", "-B", &format!("{MAVEN_DEPENDENCY_PLUGIN}:{goal}")]).args(rest).current_dir(work).stdin(Stdio::null());

@@ -8,6 +8,7 @@ mod demo;
 mod deploy;
 mod detect;
 mod doctor;
+mod frameworks;
 mod init;
 mod orphans;
 mod poison;

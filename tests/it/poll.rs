@@ -115,6 +115,31 @@ fn the_cursor_outlives_a_stop_and_nothing_comes_twice() {
 }
 
 #[test]
+fn a_table_made_while_polling_is_polled_from_its_first_row() {
+    let scene = Scene::new("grow", Version::V15);
+    let entries = "[[outbox]]\ntable = \"public.grow_*\"\n[[outbox]]\ntable = \"public.named\"";
+    let mut relay = polled(&scene).toml(entries).spawn();
+    relay.until_state("streaming", secs(30));
+    assert!(relay.logs().contains("poll.no_table"), "one WARN says that public.named is not there");
+    scene.write(1, 10);
+    scene.numbers(10, secs(20));
+    // The first tick that shows these rows is the first to know of their tables, too.
+    for (table, from) in [("grow_later", 11), ("named", 21)] {
+        scene.db.sql(&format!(
+            "CREATE TABLE {table} (LIKE {first} INCLUDING ALL); GRANT SELECT ON {table} TO relay; \
+             INSERT INTO {table} (topic, key, type, payload) SELECT '{topic}', 'k', 'Written', jsonb_build_object('n', n) \
+             FROM generate_series({from}, {from} + 9) AS n",
+            first = scene.outbox.table,
+            topic = scene.topic
+        ));
+        scene.write(from + 90, from + 99);
+    }
+    let mut numbers = sorted(scene.numbers(50, secs(20)));
+    numbers.retain(|n| *n <= 100);
+    assert_eq!(numbers, (1..=30).collect::<Vec<_>>());
+}
+
+#[test]
 fn published_rows_are_deleted_or_marked_as_told() {
     let scene = Scene::new("deleted", Version::V15);
     let table = &scene.outbox.table;

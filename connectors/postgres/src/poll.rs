@@ -39,6 +39,8 @@ pub struct Poller {
     exporter: Option<(Connection, String)>,
     sizes: Sizes,
     tables: Vec<PolledTable>,
+    /// What the catalog's table names came to when `tables` was listed last by [`Poller::list_changed`].
+    stamp: Option<String>,
     pinged: Instant,
     /// A tick that waits for its WAL to be on disk, and since when.
     waiting: Option<(Tick, Instant)>,
@@ -140,6 +142,7 @@ impl Source {
             exporter: None,
             sizes: Sizes::default(),
             tables: Vec::new(),
+            stamp: None,
             pinged: Instant::now(),
             waiting: None,
         })))
@@ -195,6 +198,22 @@ impl Poller {
     pub fn list_tables(&mut self, rule: &dyn Fn(&str) -> Option<PollRule>) -> Result<(), Error> {
         self.tables = catalog::tables(&mut self.lock, rule)?;
         Ok(())
+    }
+
+    /// Lists the tables anew if any table was made, renamed or dropped since; whether it did.
+    ///
+    /// Behind [`Poller::take_tick`] no table is missed in which that tick shows a row: it was there when the tick was taken.
+    ///
+    /// # Errors
+    /// As [`Poller::list_tables`].
+    pub fn list_changed(&mut self, rule: &dyn Fn(&str) -> Option<PollRule>) -> Result<bool, Error> {
+        let stamp = catalog::stamp(&mut self.lock)?;
+        if self.stamp.as_ref() == Some(&stamp) {
+            return Ok(false);
+        }
+        self.list_tables(rule)?;
+        self.stamp = Some(stamp);
+        Ok(true)
     }
 
     /// A sign of life from the lock's session, when it is time for one.

@@ -84,6 +84,7 @@ pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bo
         ends_in_log,
     };
     let shared = Arc::clone(routes);
+    let (globs, named): (Vec<String>, Vec<String>) = routes.tables().map(str::to_owned).partition(|table| table.contains('*'));
     let config = stream::poll::Config {
         interval: poll.interval,
         poll: PollConfig {
@@ -94,7 +95,8 @@ pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bo
         },
         ends_in_log,
         rule: Arc::new(move |table| shared.poll_rule(table)),
-        has_globs: settings.outbox.iter().any(|outbox| outbox.table.as_deref().is_some_and(|table| table.contains('*'))),
+        has_globs: !globs.is_empty(),
+        named,
     };
     (config, reads)
 }

@@ -120,7 +120,7 @@ fn not_an_object(field: &Field) -> Poison {
     Poison::new(PoisonReason::Header, format!("column `{}` is not a JSON object", field.name))
 }
 
-/// String values raw, others as their JSON text, null as a null value.
+/// String values raw, others as their JSON text, null as a null value; a column that is null altogether has no entries.
 fn entries(
     field: &Field,
     reserved: &[Box<str>],
@@ -129,6 +129,10 @@ fn entries(
     scratch: &mut HeaderScratch,
 ) -> Result<(), Poison> {
     field.check(object)?;
+    // A JSON null says what NULL says: there are none. So a Go map that was never made is stored.
+    if object.trim_ascii() == b"null" {
+        return Ok(());
+    }
     let Some(members) = json::members(object) else { return Err(not_an_object(field)) };
     for member in members {
         let member =

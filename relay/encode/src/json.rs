@@ -408,12 +408,27 @@ pub(crate) fn utf16(escaped: &[u8]) -> Option<(char, usize)> {
 
 /// Appends `text` as a JSON string, escaped as event-format.md section 1 says: characters above U+FFFF as two escapes.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
+    write_escaped(text, FOUR_BYTES, out);
+}
+
+/// As [`write_string`], with characters above U+FFFF as they are: so Jackson prints text, where it prints bytes otherwise.
+pub(crate) fn write_string_raw(text: &str, out: &mut Vec<u8>) {
+    write_escaped(text, NO_BYTE, out);
+}
+
+/// The first byte of UTF-8 for a character above U+FFFF, or more.
+const FOUR_BYTES: u8 = 0xF0;
+/// More than any byte of UTF-8.
+const NO_BYTE: u8 = 0xFF;
+
+/// Escapes what JSON demands, and every character that begins with the byte `escaped_from` or a higher one.
+fn write_escaped(text: &str, escaped_from: u8, out: &mut Vec<u8>) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut plain = 0;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        if IN_STRING[byte as usize] == PLAIN && byte < 0xF0 {
+        if IN_STRING[byte as usize] == PLAIN && byte < escaped_from {
             at += 1;
             continue;
         }
@@ -513,6 +528,9 @@ mod tests {
         write_string("q\"\\/\u{1}\u{1f}\u{8}\t\n\u{c}\r\u{7f}\u{2028}ä😀", &mut out);
         let want = "\"q\\\"\\\\/\\u0001\\u001F\\b\\t\\n\\f\\r\u{7f}\u{2028}ä\\uD83D\\uDE00\"";
         assert_eq!(String::from_utf8(out).expect("UTF-8"), want);
+        let mut raw = Vec::new();
+        write_string_raw("\"😀\u{1f}\u{10ffff}é", &mut raw);
+        assert_eq!(String::from_utf8(raw).expect("UTF-8"), "\"\\\"😀\\u001F\u{10ffff}é\"");
     }
 
     proptest! {

@@ -5,7 +5,8 @@ use crate::json;
 use crate::plan::GeneratedId;
 use relay_core::{Poison, PoisonReason, Row};
 
-/// `wrap:eventuate`: `{"payload":"…","headers":{…}}`, the payload as a JSON string, the headers written anew.
+/// `wrap:eventuate`: `{"payload":"…","headers":{…}}`, the payload as a JSON string, the headers written anew. As Eventuate's own
+/// mapper prints it, characters above U+FFFF stay as they are.
 #[derive(Debug)]
 pub(crate) struct Eventuate {
     pub(crate) headers: Field,
@@ -20,7 +21,7 @@ impl Eventuate {
         out.extend_from_slice(b"{\"payload\":");
         match payload {
             None => out.extend_from_slice(b"null"),
-            Some((field, Piece::Text(text))) => json::write_string(field.check(text)?, out),
+            Some((field, Piece::Text(text))) => json::write_string_raw(field.check(text)?, out),
             Some((field, _)) => return Err(field.poison("is not text")),
         }
         out.extend_from_slice(b",\"headers\":{");
@@ -72,13 +73,13 @@ impl Eventuate {
         Ok(has_id)
     }
 
-    /// The inside of a JSON string, its escapes undone and made again by relay's own rules.
+    /// The inside of a JSON string, its escapes undone and only the needed ones made again.
     fn write_member(&self, inside: &[u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), Poison> {
         plain.clear();
         if !json::unescape(inside, plain) {
             return Err(self.headers.poison("has a string with half a surrogate pair"));
         }
-        json::write_string(self.headers.check(plain)?, out);
+        json::write_string_raw(self.headers.check(plain)?, out);
         Ok(())
     }
 }

@@ -208,9 +208,8 @@ fn derive(tree: &mut Table) {
     let default = |value: Value| Node::new(value, Origin::Default);
     if let Some(Value::List(items)) = tree.get_mut("outbox").map(|node| &mut node.value) {
         for item in items {
-            if let Value::Table(outbox) = &mut item.value
-                && outbox.get("preset").is_none()
-            {
+            let Value::Table(outbox) = &mut item.value else { continue };
+            let Some(preset) = outbox.get("preset").map(|node| node.value.as_text().unwrap_or_default().to_owned()) else {
                 let has_router = outbox.find("router").is_some_and(|node| node.at != Origin::Default);
                 let preset = match (outbox.get("message"), has_router) {
                     (Some(_), _) => "wal-message",
@@ -218,6 +217,14 @@ fn derive(tree: &mut Table) {
                     (None, false) => "relay",
                 };
                 outbox.set("preset", Origin::Default, default(Value::Text(preset.to_owned())));
+                continue;
+            };
+            // A preset that is named brings its framework's own table.
+            if outbox.get("table").is_none() && outbox.get("message").is_none() {
+                let defaults = relay_encode::Preset::find(&preset).and_then(relay_encode::Preset::settings).unwrap_or_default();
+                for (key, text) in [("table", defaults.table), ("message", defaults.message)] {
+                    text.into_iter().for_each(|text| outbox.set(key, Origin::Default, default(Value::Text(text))));
+                }
             }
         }
     }

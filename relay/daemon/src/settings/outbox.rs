@@ -53,7 +53,7 @@ table! {
     /// An outbox table, or a prefix of logical messages. Every field that is left out is the preset's: see `relay preset show`.
     struct Outbox {
         /// The table, quoted exactly; globs allowed.
-        table: Option<String> = unset("none"),
+        table: Option<String> = unset("none; with `preset` and no `message` the preset's"),
         /// Prefix of `pg_logical_emit_message(true, …)`, exact or glob, in place of `table`.
         message: Option<String> = unset("none"),
         /// The named column map that the fields below override.

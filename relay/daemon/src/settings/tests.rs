@@ -139,7 +139,8 @@ fn each_rule_speaks_up() {
         ("[source.log]\nstreaming = \"on\"", "R0105", "not implemented"),
         ("[source.log]\nread_coalesce = \"sometimes\"", "R0103", "is not one of"),
         ("[source.log]\nmessages = [\"a\"]", "R0105", "not implemented"),
-        ("[[outbox]]\npreset = \"debezium\"", "R0104", "needs a `table` or a `message`"),
+        ("[[outbox]]\nid = \"id\"", "R0104", "needs a `table` or a `message`"),
+        ("[[outbox]]\npreset = \"debezium\"\ntable = \"\"", "R0104", "needs a `table` or a `message`"),
         ("[[outbox]]\ntable = \"public.q\"\npreset = \"pgmq\"", "R0103", "needs a `*` in `table`"),
         ("[[outbox]]\ntable = \"b\"\npreset = \"masstransit\"", "R0103", "docs/presets.md"),
         ("[[outbox]]\ntable = \"b\"\nretention = \"7\"", "R0103", "has no unit"),
@@ -268,6 +269,28 @@ fn the_preset_follows_from_what_the_section_reads() {
     assert_eq!(found.report.text(false), "");
     let presets: Vec<_> = found.settings.outbox.iter().map(|outbox| outbox.preset.as_str()).collect();
     assert_eq!(presets, ["relay", "wal-message", "debezium"]);
+}
+
+#[test]
+fn a_preset_that_is_named_brings_its_table() {
+    let sections = "preset = \"debezium\"\n[[outbox]]\npreset = \"eventuate-tram\"\n[[outbox]]\npreset = \"wal-message\"\n\
+                    [[outbox]]\npreset = \"watermill\"\ntable = \"public.mine_*\"\n[[outbox]]\npreset = \"debezium\"\nmessage = \"m\"\n";
+    let found = read(&format!("{SMALLEST}[[outbox]]\n{sections}"), &[], &[]);
+    assert_eq!(found.report.text(false), "");
+    let sources: Vec<_> =
+        found.settings.outbox.iter().map(|outbox| (outbox.table.as_deref(), outbox.message.as_deref())).collect();
+    assert_eq!(
+        sources[1..],
+        [
+            (Some("public.outboxevent"), None),
+            (Some("eventuate.message*"), None),
+            (None, Some("outbox")),
+            (Some("public.mine_*"), None),
+            (None, Some("m"))
+        ]
+    );
+    let twice = read(&format!("{SMALLEST}[[outbox]]\npreset = \"relay\"\n"), &[], &[]).report.text(false);
+    assert!(twice.contains("`public.outbox` is also the table of `[[outbox]]` number 1"), "{twice}");
 }
 
 #[test]

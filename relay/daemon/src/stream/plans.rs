@@ -58,6 +58,11 @@ impl Routes {
         self.routes.iter().filter_map(|route| route.order())
     }
 
+    /// The tables of the routes that have one, as they are named: exact, or by a glob.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().filter_map(|route| route.table())
+    }
+
     /// How this table is polled, if a route takes it.
     pub(crate) fn poll_rule(&self, name: &str) -> Option<PollRule> {
         let route = self.routes.named(name)?;

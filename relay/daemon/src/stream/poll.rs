@@ -6,7 +6,7 @@ use super::read::{At, Flow, SHORT_READ_BYTES, TURN_BYTES};
 use super::{BUSY_WAIT, IDLE_WAIT, Stream};
 use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input, Rows, Session, Work};
-use relay_core::{Cell, Change, Column, Kind, Relation, RelayPos, ReplicaIdentity, Row, Transaction, Value, Xid};
+use relay_core::{Cell, Change, Column, Kind, Relation, RelayPos, ReplicaIdentity, Row, Snapshot, Transaction, Value, Xid};
 use relay_pgwire::cells;
 use relay_postgres::TableId;
 use relay_postgres::poll::{Head, PollColumns, PollConfig, PollRule, PolledTable, Poller, Taken};
@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) rule: Rule,
     /// Whether a route names tables by a glob, so that new ones may appear.
     pub(crate) has_globs: bool,
+    /// The tables that routes name without one; they may be made later, too.
+    pub(crate) named: Vec<String>,
 }
 
 /// How a table is polled, if it is.
@@ -48,6 +50,8 @@ pub(super) struct Polling {
     look_at: Instant,
     has_rows: bool,
     listed_at: Instant,
+    /// The snapshot of the tick that was taken last.
+    seen: Option<Snapshot>,
 }
 
 /// The work whose rows are being read.
@@ -87,7 +91,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(1);
 const STALL: Duration = Duration::from_secs(10);
 /// How soon to ask again whether a tick's WAL is on disk.
 const FLUSH_WAIT: Duration = Duration::from_millis(1);
-/// How often new tables are looked for, where a route has a glob.
+/// How often new tables are looked for whatever ticks say, where a route has a glob or its table is missing.
 const LIST_INTERVAL: Duration = Duration::from_secs(10);
 
 // === impl Polling ===
@@ -107,6 +111,7 @@ impl Polling {
             look_at: now,
             has_rows: false,
             listed_at: now,
+            seen: None,
         }
     }
 
@@ -125,8 +130,12 @@ impl Polling {
                 "the xid8 column takes NULL; a row with NULL in it is in no tick and is never published"
             );
         }
+        for name in self.config.named.iter().filter(|name| poller.table(name).is_none()) {
+            tracing::warn!(event = "poll.no_table", table = name, "there is no such table yet; it is polled as soon as there is");
+        }
         self.tables = poller.tables().to_vec();
         self.poller = Some(poller);
+        self.seen = None;
         self.listed_at = Instant::now();
         self.look_at = Instant::now();
     }
@@ -316,26 +325,32 @@ impl Stream {
             return Ok(Duration::ZERO);
         }
         let Some(poller) = &mut polling.poller else { return Ok(IDLE_WAIT) };
-        if polling.config.has_globs && now.duration_since(polling.listed_at) >= LIST_INTERVAL {
+        let may_grow = polling.config.has_globs || polling.config.named.iter().any(|name| poller.table(name).is_none());
+        let rule = Arc::clone(&polling.config.rule);
+        if may_grow && now.duration_since(polling.listed_at) >= LIST_INTERVAL {
             polling.listed_at = now;
-            let rule = Arc::clone(&polling.config.rule);
             poller.list_tables(&*rule).map_err(|error| lost(&error))?;
             polling.tables = poller.tables().to_vec();
         }
-        let names = |is_tick: bool| -> Vec<Arc<str>> {
-            poller.tables().iter().filter(|table| table.is_tick() == is_tick).map(|table| table.name.as_str().into()).collect()
-        };
-        let (ticked, claimed) = (names(true), names(false));
         let mut is_new = false;
-        if !ticked.is_empty() {
+        if poller.tables().iter().any(PolledTable::is_tick) {
             match poller.take_tick().map_err(|error| lost(&error))? {
-                Taken::Tick(tick) => is_new = self.session.take_tick(tick, &ticked),
+                Taken::Tick(tick) => {
+                    // A table must be known to the first tick that shows rows of it: to the next one they are old.
+                    let is_other = polling.seen.as_ref() != Some(&tick.snapshot);
+                    if may_grow && is_other && poller.list_changed(&*rule).map_err(|error| lost(&error))? {
+                        polling.tables = poller.tables().to_vec();
+                    }
+                    polling.seen = Some(tick.snapshot.clone());
+                    is_new = self.session.take_tick(tick, &names(poller, true));
+                }
                 Taken::Unflushed => {
                     polling.look_at = now + FLUSH_WAIT;
                     return Ok(Duration::ZERO);
                 }
             }
         }
+        let claimed = names(poller, false);
         let is_quiet = polling.wait > FIRST_WAIT && !is_new;
         if (claimed.is_empty() || is_quiet)
             && let Some(deadline_ms) = self.drain_by.take()
@@ -522,6 +537,12 @@ impl Shape {
 }
 
 /// What the server said, as the session takes it.
+/// The tables whose order is `tick`, or those whose order is `claim`.
+fn names(poller: &Poller, is_tick: bool) -> Vec<Arc<str>> {
+    let tables = poller.tables().iter().filter(|table| table.is_tick() == is_tick);
+    tables.map(|table| table.name.as_str().into()).collect()
+}
+
 fn lost(error: &relay_postgres::Error) -> Box<Input> {
     let fault = error.fault();
     Box::new(match fault.kind.directive().action {

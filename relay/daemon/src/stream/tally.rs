@@ -21,9 +21,11 @@ pub(super) struct Tally {
     last_event_us: Option<i64>,
 }
 
-/// One table's (or message prefix's) way to one topic.
+/// The way to one topic.
 struct Lane {
     topic: Box<str>,
+    /// The table of its latest event; none for messages.
+    table: Option<usize>,
     acknowledged: u64,
     total: u64,
     counter: metrics::Counter,
@@ -35,7 +37,6 @@ struct TableTally {
     updates: u64,
     deletes: u64,
     name: String,
-    last_lane: Option<usize>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -96,7 +97,7 @@ impl Tally {
             self.tables.resize_with(table + 1, || None);
         }
         let metrics = self.metrics.table(&name);
-        self.tables[table] = Some(TableTally { metrics, inserts: 0, updates: 0, deletes: 0, name, last_lane: None });
+        self.tables[table] = Some(TableTally { metrics, inserts: 0, updates: 0, deletes: 0, name });
     }
 
     /// Bytes came from the server.
@@ -112,8 +113,8 @@ impl Tally {
             _ => self.lane(topic),
         };
         self.last_topic = lane;
-        if let Some(Some(tally)) = table.and_then(|table| self.tables.get_mut(table)) {
-            tally.last_lane = Some(lane);
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.table = table;
         }
         let slot = ticket & (self.ring.len() - 1);
         self.ring[slot] = Sent { lane: lane as u32, bytes: bytes.min(u32::MAX as usize) as u32 };
@@ -125,7 +126,7 @@ impl Tally {
         }
         let lane = self.lanes.len();
         self.by_topic.insert(topic.into(), lane);
-        self.lanes.push(Lane { topic: topic.into(), acknowledged: 0, total: 0, counter: self.metrics.topic(topic) });
+        self.lanes.push(Lane { topic: topic.into(), table: None, acknowledged: 0, total: 0, counter: self.metrics.topic(topic) });
         lane
     }
 
@@ -185,8 +186,8 @@ impl Tally {
         let mut routes = self.status.routes();
         routes.clear();
         for lane in &self.lanes {
-            let at = self.by_topic.get(&lane.topic).copied();
-            let source = self.tables.iter().flatten().find(|tally| tally.last_lane == at).map_or("message", |tally| &tally.name);
+            let table = lane.table.and_then(|table| self.tables.get(table)?.as_ref());
+            let source = table.map_or("message", |tally| &tally.name);
             routes.push(RouteCount { source: source.to_owned(), topic: lane.topic.to_string(), events: lane.total });
         }
     }
