@@ -1,5 +1,7 @@
 //! Provokes each check of `relay doctor` on real servers, compares the cure, and where the cure is SQL runs it and looks again.
 
+mod poll;
+
 use crate::scene::Scene;
 use relay_tests::kafka::Kafka;
 use relay_tests::outbox::Outbox;

@@ -1,6 +1,7 @@
 //! Looks at a database for tables that may be outboxes: reads its catalogs in one READ ONLY transaction and changes nothing.
 
 mod catalog;
+pub(crate) use catalog::dispatchers;
 mod sample;
 
 use crate::error::Error;
@@ -95,6 +96,8 @@ pub struct Table {
 pub struct Dispatcher {
     /// What was seen: `table cap.received`, `slot eventuate_slot1`.
     pub seen: String,
+    /// Schema and name, where it is a table.
+    pub table: Option<(String, String)>,
     /// Whose it is.
     pub whose: &'static str,
 }

@@ -1,22 +1,26 @@
 //! Looks at a server before or beside a running pipeline, and says what would not work and how to cure it.
 
+mod outbox;
 mod publication;
 mod role;
 mod server;
 mod slot;
 mod tables;
+mod writers;
 
 use crate::error::Error;
 use crate::inspect::server_version;
+use crate::poll::PollRule;
 use crate::source::{Source, Wanted};
 use relay_core::Relation;
 use relay_pgwire::{Connection, Row};
 use std::fmt;
+use std::sync::Arc;
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// `PG001` to `PG025`.
+    /// `PG001` to `PG027`.
     pub id: &'static str,
     /// How it went.
     pub status: Status,
@@ -63,6 +67,21 @@ pub struct Expected {
     pub missing: Missing,
     /// `source.log.wal_budget`.
     pub wal_budget_bytes: Option<u64>,
+    /// Whether rows are polled, and not read from the log.
+    pub is_poll: bool,
+    /// What a table that a route names is to relay.
+    pub outbox: Arc<dyn Fn(&str) -> OutboxRule + Send + Sync>,
+}
+
+/// What relay does with an outbox table.
+#[derive(Clone, Debug, Default)]
+pub struct OutboxRule {
+    /// How it is polled, where its route has an order.
+    pub rule: Option<PollRule>,
+    /// The column that tells a row's age.
+    pub timestamp: Option<String>,
+    /// Whether `retention` removes its published rows.
+    pub is_pruned: bool,
 }
 
 /// What an examination found.
@@ -91,8 +110,14 @@ struct Examination<'a> {
 }
 
 /// Every check of this module, in the order printed.
-pub const CHECKS: [&str; 11] =
-    ["PG001", "PG002", "PG003", "PG004", "PG005", "PG006", "PG007", "PG008", "PG010", "PG023", "PG025"];
+pub const CHECKS: [&str; 17] = [
+    "PG001", "PG002", "PG003", "PG004", "PG005", "PG006", "PG007", "PG008", "PG010", "PG013", "PG018", "PG021", "PG022", "PG023",
+    "PG025", "PG026", "PG027",
+];
+/// Those that only the log needs.
+const OF_THE_LOG: [&str; 7] = ["PG003", "PG004", "PG005", "PG006", "PG008", "PG010", "PG025"];
+/// Those that look at tables.
+const OF_TABLES: [&str; 5] = ["PG013", "PG021", "PG022", "PG026", "PG027"];
 
 /// Connects for SQL: PG001.
 ///
@@ -127,25 +152,37 @@ pub fn examine(source: &Source, reached: Reached, expected: &Expected) -> Examin
         examination.findings.extend(rest);
         return Examined { findings: examination.findings, relations: None };
     }
-    examination.wal_level();
-    let has_walsender = examination.limits();
-    examination.replication(has_walsender);
-    let slot = examination.slot();
-    examination.retention(slot.as_ref());
-    examination.keep_size();
+    let slot = if expected.is_poll {
+        examination.findings.extend(OF_THE_LOG.iter().map(|id| Finding::skip(id, "not looked at: source.mode is \"poll\"")));
+        examination.left_over();
+        None
+    } else {
+        examination.wal_level();
+        let has_walsender = examination.limits();
+        examination.replication(has_walsender);
+        let slot = examination.slot();
+        examination.retention(slot.as_ref());
+        examination.keep_size();
+        examination.synchronous_standby();
+        slot
+    };
     let tables = examination.tables();
     let relations = match tables {
         Ok(tables) => {
-            examination.publication(&tables, slot.is_some());
+            if !expected.is_poll {
+                examination.publication(&tables, slot.is_some());
+            }
+            examination.outboxes(&tables);
             Some(examination.relations(&tables))
         }
         Err(reason) => {
-            examination.add(Finding::skip("PG010", &reason));
+            let ids = OF_TABLES.iter().chain((!expected.is_poll).then_some(&"PG010"));
+            examination.findings.extend(ids.map(|id| Finding::skip(id, &reason)));
             Some(Err(reason))
         }
     };
+    examination.writers();
     examination.superuser();
-    examination.synchronous_standby();
     let mut findings = examination.findings;
     findings.sort_by_key(|finding| finding.id);
     Examined { findings, relations }

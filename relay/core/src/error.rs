@@ -168,7 +168,7 @@ policy! {
     SourceProtocol "R0209" StopStream, "config" "receive" "stopped:R0209", "report this with the server's version; nothing was skipped";
     SourceLost "R0210" Retry, "retryable" "receive" "source_unreachable", "relay reconnects by itself; look at the server's log if it goes on";
     SourceSilent "R0211" Retry, "retryable" "receive" "source_unreachable", "the connection went silent; look for a dropped network path between relay and the server";
-    SlotBusy "R0220" Standby, "retryable" "connect" "standby", "another instance holds the slot; this one waits and takes over";
+    SlotBusy "R0220" Standby, "retryable" "connect" "standby", "another instance holds the slot, or the lock of polling; this one waits and takes over";
     SlotMissing "R0221" StopStream, "config" "connect" "slot_missing", "if the slot was dropped, changes since the checkpoint may be gone: restore it from a failover copy, or create it again by hand and start once with `relay run --accept-gap LSN`";
     SlotLost "R0222" StopStream, "config" "connect" "slot_lost", "the server threw away WAL that the slot needs: drop the slot, create it again and start once with `relay run --accept-gap LSN`; then publish the rows of the gap again from the outbox table";
     SlotUnfit "R0223" StopStream, "config" "connect" "stopped:R0223", "name another slot in source.log.slot, or drop this one so that relay can create its own";

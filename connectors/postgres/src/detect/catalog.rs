@@ -137,7 +137,7 @@ fn published(connection: &mut Connection) -> Result<Published, Error> {
 }
 
 /// Lock and lease tables, slots and publications of others who publish rows.
-pub(super) fn dispatchers(connection: &mut Connection) -> Result<Vec<Dispatcher>, Error> {
+pub(crate) fn dispatchers(connection: &mut Connection) -> Result<Vec<Dispatcher>, Error> {
     let names: Vec<String> = TRACES.iter().map(|(_, table, _)| quote_literal(table)).collect();
     let rows = connection.query(&format!(
         "SELECT 'table', n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -150,6 +150,7 @@ pub(super) fn dispatchers(connection: &mut Connection) -> Result<Vec<Dispatcher>
         let (kind, schema, name) = (row.get(0)?, row.get(1)?, row.get(2)?);
         whose(kind, schema, name).map(|whose| Dispatcher {
             seen: if schema.is_empty() { format!("{kind} {name}") } else { format!("{kind} {schema}.{name}") },
+            table: (kind == "table").then(|| (schema.to_owned(), name.to_owned())),
             whose,
         })
     };

@@ -145,14 +145,11 @@ impl Examination<'_> {
         let is_member = |table: &Table| members.iter().any(|row| row.get(0) == Some(table.raw().as_str()));
         for table in tables {
             let raw = table.raw();
-            let finding = if table.is_unlogged {
-                Finding::fail("PG010", format!("table {raw} is unlogged"))
-                    .because("an unlogged table leaves no trace in the WAL")
-                    .so("no event comes of its rows")
-                    .cure(format!("ALTER TABLE {} SET LOGGED;", table.quoted()))
-            } else if listed.contains(raw.as_str()) {
+            // An unlogged table cannot be in a publication: PG013 says so.
+            if table.is_unlogged || listed.contains(raw.as_str()) {
                 continue;
-            } else if table.is_partitioned && !options.is_via_root && is_member(table) {
+            }
+            let finding = if table.is_partitioned && !options.is_via_root && is_member(table) {
                 Finding::fail("PG010", format!("publication {name} sends rows of {raw} under the names of its partitions"))
                     .because("publish_via_partition_root is off")
                     .so("no [[outbox]] names the partitions, so relay stops at the first row")

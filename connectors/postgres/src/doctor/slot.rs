@@ -95,6 +95,34 @@ impl Examination<'_> {
         self.add(finding);
     }
 
+    /// PG007 in poll mode: a slot of log mode, which nobody reads any more.
+    pub(super) fn left_over(&mut self) {
+        let name = self.source.config().slot.clone();
+        let answer = self.ask(&format!(
+            "SELECT pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, \
+             restart_lsn)::bigint, active_pid FROM pg_replication_slots WHERE slot_name = {}",
+            quote_literal(&name)
+        ));
+        let finding = match answer.as_ref().map(|rows| rows.first()) {
+            Err(reason) => Finding::skip("PG007", reason),
+            Ok(None) => Finding::ok("PG007", format!("no slot {name} is left over from log mode")),
+            Ok(Some(row)) if row.get(1).is_some() => {
+                Finding::warn("PG007", format!("slot {name} is in use by pid {}", row.get(1).unwrap_or_default()))
+                    .because("another relay reads the log for this pipeline")
+                    .so("both publish the same rows")
+                    .cure("stop the one that reads the log")
+            }
+            Ok(Some(row)) => {
+                let kept = bytes(row.get(0).and_then(|text| text.parse().ok()).unwrap_or(0));
+                Finding::warn("PG007", format!("slot {name} is left over from log mode and holds {kept} of WAL back"))
+                    .because("polling does not read it, and a switch leaves it in place")
+                    .so("the disk fills while it is there, and a switch back to the log is refused")
+                    .cure("relay slot drop")
+            }
+        };
+        self.add(finding);
+    }
+
     /// PG007.
     pub(super) fn retention(&mut self, slot: Option<&Seen>) {
         let Some(slot) = slot else {

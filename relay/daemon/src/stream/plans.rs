@@ -91,6 +91,15 @@ impl Routes {
         self.routes.iter().any(|route| route.retention().is_some())
     }
 
+    /// What the presets in use warn of: what the route takes, the preset's name, the text.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = (&str, &'static str, &'static str)> {
+        let warned = self.routes.iter().filter(|route| !route.preset().warn.is_empty());
+        warned.map(|route| {
+            let takes = route.table().or(route.message()).unwrap_or_default();
+            (takes, route.preset().name, route.preset().warn)
+        })
+    }
+
     /// Whether any route takes rows, and not only logical messages.
     pub(super) fn has_tables(&self) -> bool {
         self.routes.iter().any(|route| route.table().is_some())

@@ -12,13 +12,13 @@ use relay_core::checkpoint::{ReadCheckpoint, ReadError, Reading, RecordState};
 use relay_core::session::Server;
 use relay_encode::{Route, Routes};
 use relay_kafka::CheckpointReader;
-use relay_postgres::doctor::{Examined, Expected, Missing};
+use relay_postgres::doctor::{Examined, Expected, Missing, OutboxRule};
 
 use super::refusal::Refusal;
 use super::run::load_or_report;
 use crate::cli::{DoctorArgs, Flags};
 use crate::parts;
-use crate::settings::{Create, Settings, SinkKind};
+use crate::settings::{Create, Settings, SinkKind, SourceMode};
 use row::{Check, Group, Row, Status};
 
 /// Exit code when a check failed.
@@ -97,7 +97,7 @@ fn look(settings: &Settings, chosen: &Chosen) -> Result<Vec<Row>, Refusal> {
         }
     };
     // The slot before the checkpoint: a relay that runs meanwhile moves the checkpoint first and confirms after it.
-    let server = source.inspect().map_err(|error| error.to_string());
+    let server = inspect(settings, &source);
     if let Some(Ok(reading)) = &mut stored
         && let Ok(config) = parts::kafka(settings)
         && let Ok(newer) = CheckpointReader::of(&config).read()
@@ -108,19 +108,33 @@ fn look(settings: &Settings, chosen: &Chosen) -> Result<Vec<Row>, Refusal> {
     let Examined { findings, relations } = relay_postgres::doctor::examine(&source, reached, &expected);
     rows.extend(findings.into_iter().map(Row::from));
     rows.extend(outbox::check(&routes, relations.as_ref()));
-    rows.extend(position::check(settings, server_now(&source, server, &stored), &stored));
+    rows.extend(position::check(settings, server_now(settings, &source, server, &stored), &stored));
     Ok(rows)
 }
 
+/// Polling needs no REPLICATION right, not here either.
+fn inspect(settings: &Settings, source: &relay_postgres::Source) -> Result<Server, String> {
+    let server = match settings.source.mode {
+        SourceMode::Poll => source.inspect_polling(&settings.name).map(|(server, _)| server),
+        SourceMode::Log => source.inspect(),
+    };
+    server.map_err(|error| error.to_string())
+}
+
 /// The server as it was before the checkpoint was read, with the end of its WAL as it is after.
-fn server_now(source: &relay_postgres::Source, before: Result<Server, String>, stored: &Stored) -> Result<Server, String> {
+fn server_now(
+    settings: &Settings,
+    source: &relay_postgres::Source,
+    before: Result<Server, String>,
+    stored: &Stored,
+) -> Result<Server, String> {
     let mut server = before?;
     let end = match stored {
         Some(Ok(reading)) => reading.newest.as_ref().and_then(|record| record.end_lsn),
         _ => None,
     };
     if end.is_some_and(|end| end > server.wal_end)
-        && let Ok(after) = source.inspect()
+        && let Ok(after) = inspect(settings, source)
     {
         server.wal_end = after.wal_end;
     }
@@ -154,10 +168,16 @@ fn expected(settings: &Settings, routes: &Routes, stored: &Stored) -> Expected {
         _ => Missing::Created,
     };
     let names = routes.clone();
+    let rules = crate::stream::Routes::new(routes.clone());
     Expected {
         wanted: Arc::new(move |name: &str| names.names_table(name)),
         missing,
         wal_budget_bytes: log.wal_budget.map(|size| size.bytes()),
+        is_poll: settings.source.mode == SourceMode::Poll,
+        outbox: Arc::new(move |name: &str| {
+            let (retention, timestamp) = rules.retention(name).unwrap_or_default();
+            OutboxRule { rule: rules.poll_rule(name), timestamp, is_pruned: retention.is_some() }
+        }),
     }
 }
 
@@ -227,9 +247,9 @@ mod tests {
     fn only_names_checks_of_this_version() {
         let chosen = Chosen::parse(&["pg003".into(), " KF001 ".into()]).unwrap();
         assert!(chosen.has("PG003") && !chosen.has("PG004") && chosen.needs_kafka() && chosen.needs_postgres());
-        let refusal = Chosen::parse(&["PG026".into()]).unwrap_err();
+        let refusal = Chosen::parse(&["PG099".into()]).unwrap_err();
         assert_eq!(refusal.code, 64);
-        assert!(refusal.text().contains("`PG026` is not a check of this version"));
+        assert!(refusal.text().contains("`PG099` is not a check of this version"));
         let sql = Chosen::parse(&["PG003".into()]).unwrap();
         assert!(!sql.needs_kafka() && Chosen::default().needs_kafka());
         assert!(!Chosen::parse(&["KF001".into()]).unwrap().needs_postgres());

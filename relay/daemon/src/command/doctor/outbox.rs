@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use relay_core::Relation;
+use relay_core::{Oid, Relation};
 use relay_encode::{Plan, Route, Routes};
 
 use super::row::Row;
 
 const ID: &str = "PG012";
+/// Type `oid`.
+const LARGE_OBJECT: Oid = Oid(26);
 
 /// One row a table, and one for each `[[outbox]]` that has none.
 pub(super) fn check(routes: &Routes, relations: Option<&Result<Vec<Relation>, String>>) -> Vec<Row> {
@@ -16,7 +18,10 @@ pub(super) fn check(routes: &Routes, relations: Option<&Result<Vec<Relation>, St
         Some(Err(reason)) => return vec![Row::skip(ID, reason.clone())],
         None => return vec![Row::skip(ID, "not looked at: the server is too old (PG002)")],
     };
-    routes.iter().flat_map(|route| of_route(routes, route, relations)).collect()
+    let mut rows: Vec<Row> = routes.iter().flat_map(|route| of_route(routes, route, relations)).collect();
+    let warned = routes.iter().map(|route| route.preset()).filter(|preset| !preset.warn.is_empty());
+    rows.extend(warned.map(|preset| Row::ok("PG027", format!("preset {}: {}", preset.name, preset.warn))));
+    rows
 }
 
 fn of_route(routes: &Routes, route: &Arc<Route>, relations: &[Relation]) -> Vec<Row> {
@@ -24,7 +29,7 @@ fn of_route(routes: &Routes, route: &Arc<Route>, relations: &[Relation]) -> Vec<
     if let Some(prefix) = route.message() {
         return vec![match Plan::compile_message(route, prefix) {
             Ok(_) => Row::ok(ID, format!("messages with prefix {prefix}: preset {preset}; there is no table to look at")),
-            Err(error) => failed(&error),
+            Err(error) => failed(ID, &error),
         }];
     }
     let takes = |relation: &&Relation| routes.table(relation).is_some_and(|taker| Arc::ptr_eq(taker, route));
@@ -38,16 +43,23 @@ fn of_route(routes: &Routes, route: &Arc<Route>, relations: &[Relation]) -> Vec<
 fn of_table(route: &Arc<Route>, relation: &Relation, preset: &str) -> Row {
     match Plan::compile(route, relation) {
         Ok(_) => Row::ok(ID, format!("table {relation} has the columns of preset {preset}")),
-        Err(error) => failed(&error),
+        // The payload is a large object, of which the row has the number alone.
+        Err(error) if error.field == "value" && is_large_object(relation, &error.column) => failed("PG013", &error),
+        Err(error) => failed(ID, &error),
     }
 }
 
-fn failed(error: &relay_encode::PlanError) -> Row {
+fn is_large_object(relation: &Relation, column: &str) -> bool {
+    let wanted = column.trim_matches('"');
+    relation.columns.iter().any(|column| *column.name == *wanted && column.type_oid == LARGE_OBJECT)
+}
+
+fn failed(id: &'static str, error: &relay_encode::PlanError) -> Row {
     let fix = match error.hint.as_str() {
         "" => format!("name an existing column in `{}` of the [[outbox]], or bring the column back", error.field),
         hint => hint.to_owned(),
     };
-    Row::fail(ID, error.to_string())
+    Row::fail(id, error.to_string())
         .because(format!("`{}` of the [[outbox]], its own or its preset's, does not fit the table", error.field))
         .so("relay stops at the first row of this table")
         .cure(fix)
@@ -76,7 +88,7 @@ fn without_table(pattern: &str, preset: &str) -> Row {
 mod tests {
     use super::*;
     use crate::command::doctor::row::Status;
-    use relay_core::{Column, Oid, ReplicaIdentity};
+    use relay_core::{Column, ReplicaIdentity};
     use relay_encode::{FormatSettings, OutboxSettings};
 
     fn routes(tables: &[(&str, &str)]) -> Routes {

@@ -1,13 +1,13 @@
 //! RL001: the stored position against server and slot, as a start would compare them.
 
-use relay_core::checkpoint::{ReadError, Reading, Record, RecordState};
+use relay_core::checkpoint::{Mode, ReadError, Reading, Record, RecordState};
 use relay_core::session::{Server, Slot};
 use relay_core::{Kind, Lsn};
 
 use super::Stored;
 use super::row::Row;
 use crate::command::refusal::read_kind;
-use crate::settings::Settings;
+use crate::settings::{Settings, SourceMode};
 
 const ID: &str = "RL001";
 
@@ -26,16 +26,17 @@ pub(super) fn check(settings: &Settings, server: Result<Server, String>, stored:
         Ok(server) => server,
         Err(message) => return vec![Row::skip(ID, format!("the slot cannot be looked at: {message}"))],
     };
-    compare(&settings.source.log.slot, &server, reading)
+    compare(&settings.source.log.slot, &server, reading, settings.source.mode == SourceMode::Poll)
 }
 
-fn compare(name: &str, server: &Server, reading: &Reading) -> Vec<Row> {
+fn compare(name: &str, server: &Server, reading: &Reading, is_poll: bool) -> Vec<Row> {
     let slot = server.slot.as_ref();
     let record = match &reading.newest {
         None => {
             return vec![Row::ok(
                 ID,
                 match slot {
+                    _ if is_poll => "no record: the first start publishes every row that the outbox tables hold".to_owned(),
                     None => "no record and no slot: relay has not been started yet".to_owned(),
                     Some(slot) => format!("no record: relay adopts slot {name} at {}", slot.confirmed_flush),
                 },
@@ -43,7 +44,15 @@ fn compare(name: &str, server: &Server, reading: &Reading) -> Vec<Row> {
         }
         Some(record) => record,
     };
-    let mut rows = identity(name, server, record);
+    let was_poll = record.mode == Mode::Poll.name();
+    let mut rows = identity(name, server, record, is_poll || was_poll);
+    if rows.is_empty() && (is_poll || was_poll) {
+        return vec![match (is_poll, was_poll) {
+            (true, true) => polled(server, record),
+            (true, false) => from_log(record),
+            _ => to_log(name, slot.is_some(), record),
+        }];
+    }
     if rows.is_empty() {
         rows.extend(match (record.end_lsn, slot) {
             (None, _) => None,
@@ -71,7 +80,7 @@ fn compare(name: &str, server: &Server, reading: &Reading) -> Vec<Row> {
 }
 
 /// Server, database, slot and mode that the record names.
-fn identity(name: &str, server: &Server, record: &Record) -> Vec<Row> {
+fn identity(name: &str, server: &Server, record: &Record, has_polled: bool) -> Vec<Row> {
     let foreign = |what: &str, stored: &str, ours: &str| {
         Row::fail(ID, format!("the checkpoint belongs to {what} {stored}, this is {what} {ours}"))
             .because("another server or slot than the one that was published from, or two pipelines with one name")
@@ -85,13 +94,55 @@ fn identity(name: &str, server: &Server, record: &Record) -> Vec<Row> {
     if record.database != server.database {
         rows.push(foreign("database", &record.database, &server.database));
     }
-    if let Some(slot) = record.slot.as_deref().filter(|slot| *slot != name) {
+    if let Some(slot) = record.slot.as_deref().filter(|slot| *slot != name && !has_polled) {
         rows.push(foreign("slot", slot, name));
     }
-    if record.mode != "log" {
-        rows.push(foreign("mode", &record.mode, "log"));
-    }
     rows
+}
+
+/// Poll mode on a poll record: what the tick saw must be in the server's history.
+fn polled(server: &Server, record: &Record) -> Row {
+    let (Some(position), end) = (&record.poll, record.end_lsn.unwrap_or_default()) else {
+        return Row::ok(ID, format!("epoch {}; the marks in the rows are the position", record.epoch));
+    };
+    let is_ahead = server.snapshot.as_ref().is_some_and(|now| position.tick.xmax() > now.xmax()) || end > server.wal_end;
+    let has_parted = server.timeline < record.timeline
+        || server.switch_points.iter().any(|(ended, at)| *ended >= record.timeline && *at < end);
+    if is_ahead || has_parted {
+        return Row::fail(ID, format!("the checkpoint's tick {} is not in the server's history", position.tick))
+            .because("the server was restored from a backup, a failover lost what was published, or this is another copy of it")
+            .so("relay does not start: transaction ids that were published are given out again")
+            .cure(format!("relay run --accept-gap {end}  # after comparing what was published with the tables"));
+    }
+    Row::ok(ID, format!("epoch {}, published up to tick {}", record.epoch, position.snapshot))
+}
+
+/// Poll mode on a log record.
+fn from_log(record: &Record) -> Row {
+    match &record.log_poll {
+        Some(pair) => Row::ok(
+            ID,
+            format!(
+                "the checkpoint is of log mode: polling starts at snapshot {}; what was published since comes twice",
+                pair.snapshot
+            ),
+        ),
+        None => Row::fail(ID, "the checkpoint is of log mode and knows no snapshot to poll from")
+            .because("log mode has not run long enough to store one")
+            .so("relay does not start in poll mode")
+            .cure("run in log mode for some seconds first"),
+    }
+}
+
+/// Log mode on a poll record.
+fn to_log(name: &str, has_slot: bool, record: &Record) -> Row {
+    if has_slot && record.slot.as_deref() != Some(name) {
+        return Row::fail(ID, format!("the checkpoint is of poll mode, and slot {name} exists already"))
+            .because("where the slot stands has nothing to do with where polling stands")
+            .so("relay does not switch to the log")
+            .cure("relay slot drop  # if nobody needs it; relay then makes its own");
+    }
+    Row::ok(ID, "the checkpoint is of poll mode: relay makes the slot, reads a last tick in its snapshot, and goes on in the log")
 }
 
 fn without_slot(name: &str, end: Lsn) -> Row {
@@ -152,6 +203,7 @@ fn place(name: &str, server: &Server, slot: &Slot, record: &Record, end: Lsn) ->
 pub(super) mod tests {
     use super::*;
     use crate::command::doctor::row::Status;
+    use relay_core::checkpoint::{LogPoll, PollPosition};
 
     pub(in crate::command::doctor) fn record(state: RecordState, end_lsn: Option<&str>) -> Record {
         let json = serde_json::json!({
@@ -178,7 +230,7 @@ pub(super) mod tests {
     }
 
     fn of(server: &Server, record: Option<Record>) -> Row {
-        let rows = compare("relay_orders", server, &Reading::of(record));
+        let rows = compare("relay_orders", server, &Reading::of(record), false);
         assert_eq!(rows.len(), 1, "{rows:?}");
         rows[0].clone()
     }
@@ -196,6 +248,27 @@ pub(super) mod tests {
         assert!(of(&server(Some(0x50)), None).observed.contains("adopts slot relay_orders at 0/50"));
         assert!(of(&server(None), None).observed.contains("not been started"));
         assert_eq!(of(&server(None), Some(record(RecordState::Bootstrapping, None))).status, Status::Ok);
+    }
+
+    #[test]
+    fn the_other_mode_is_a_switch_and_polling_goes_by_its_tick() {
+        let of = |server: &Server, record: &Record, is_poll| {
+            compare("relay_orders", server, &Reading::of([record.clone()]), is_poll).remove(0)
+        };
+        let log = record(RecordState::Running, Some("0/60"));
+        assert_eq!(of(&server(None), &log, true).status, Status::Fail, "no pair yet");
+        let pair = LogPoll { snapshot: "5:9:7".parse().unwrap(), lsn: Lsn(0x50) };
+        let paired = Record { log_poll: Some(pair), ..log.clone() };
+        assert!(of(&server(None), &paired, true).observed.contains("5:9:7"));
+        let position = PollPosition::at("5:9:7".parse().unwrap());
+        let poll = Record { mode: "poll".into(), slot: None, poll: Some(position), ..log };
+        let now = |snapshot: &str| Server { snapshot: Some(snapshot.parse().unwrap()), ..server(None) };
+        assert_eq!(of(&now("9:12:"), &poll, true).status, Status::Ok);
+        assert!(of(&now("5:8:"), &poll, true).fix.contains("--accept-gap 0/60"), "restored");
+        assert_eq!(of(&server(None), &poll, false).status, Status::Ok);
+        assert!(of(&server(Some(0x50)), &poll, false).fix.contains("relay slot drop"));
+        let begun = Record { slot: Some("relay_orders".into()), ..poll };
+        assert_eq!(of(&server(Some(0x50)), &begun, false).status, Status::Ok, "a slot of our own attempt");
     }
 
     #[test]

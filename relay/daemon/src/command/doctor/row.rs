@@ -46,7 +46,7 @@ const fn check(id: &'static str, group: Group, severity: Status) -> Check {
 }
 
 /// Every check, in the order printed (operations.md, section 4).
-pub(super) const CHECKS: [Check; 17] = {
+pub(super) const CHECKS: [Check; 23] = {
     use Group::{Kafka, Postgres, Relay};
     use Status::{Fail, Warn};
     [
@@ -60,8 +60,14 @@ pub(super) const CHECKS: [Check; 17] = {
         check("PG008", Postgres, Warn),
         check("PG010", Postgres, Fail),
         check("PG012", Postgres, Fail),
+        check("PG013", Postgres, Fail),
+        check("PG018", Postgres, Warn),
+        check("PG021", Postgres, Warn),
+        check("PG022", Postgres, Fail),
         check("PG023", Postgres, Warn),
         check("PG025", Postgres, Fail),
+        check("PG026", Postgres, Fail),
+        check("PG027", Postgres, Warn),
         check("KF001", Kafka, Fail),
         check("KF002", Kafka, Fail),
         check("KF003", Kafka, Fail),
