@@ -54,7 +54,8 @@ pub const PRESETS: &[Preset] = &[
     Preset {
         name: "debezium-quarkus",
         tier: "A",
-        no_poll: "with remove-after-insert, its default, a row is deleted in the transaction that inserts it, and a poller never sees it; with it off, write the table with preset = \"debezium\"",
+        no_poll: "with remove-after-insert, its default, a row is deleted in the transaction that inserts it, and a poller never \
+               sees it; with it off, write the table with preset = \"debezium\"",
         requires_match: "",
         except: &[],
         serial: "",
@@ -102,7 +103,8 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &[],
         serial: "id",
-        warn: "stop its harvesters: both would publish; its own publisher places keys by CRC32: to keep them in their partitions set sink.kafka.partitioner = \"consistent_random\"",
+        warn: "stop its harvesters: both would publish; its own publisher places keys by CRC32: to keep them in their partitions \
+               set sink.kafka.partitioner = \"consistent_random\"",
         toml: include_str!("../presets/goharvest.toml"),
         table_sql: Some(include_str!("../presets/goharvest.sql")),
     },
@@ -113,7 +115,8 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &[],
         serial: "id",
-        warn: "switch its sweeper off: both would publish; its own publisher places keys by CRC32: to keep them in their partitions set sink.kafka.partitioner = \"consistent_random\"",
+        warn: "switch its sweeper off: both would publish; its own publisher places keys by CRC32: to keep them in their \
+               partitions set sink.kafka.partitioner = \"consistent_random\"",
         toml: include_str!("../presets/brighter.toml"),
         table_sql: Some(include_str!("../presets/brighter.sql")),
     },
@@ -124,7 +127,9 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &[],
         serial: "",
-        warn: "stop its relay: both would publish; rows due in the future wait with order `claim` alone, in log mode they follow `on_scheduled`; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        warn: "stop its relay: both would publish; rows due in the future wait with order `claim` alone, in log mode they follow \
+               `on_scheduled`; its own publisher places keys by FNV-1a: to keep them in their partitions set \
+               sink.kafka.partitioner = \"fnv1a_random\"",
         toml: include_str!("../presets/open-outbox.toml"),
         table_sql: Some(include_str!("../presets/open-outbox.sql")),
     },
@@ -135,7 +140,8 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &["watermill_offsets_*", "watermill_forwarder_topic"],
         serial: "",
-        warn: "its consumers keep offsets of their own and delete nothing: rows stay until somebody prunes them; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        warn: "its consumers keep offsets of their own and delete nothing: rows stay until somebody prunes them; its own publisher \
+               places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
         toml: include_str!("../presets/watermill.toml"),
         table_sql: Some(include_str!("../presets/watermill.sql")),
     },
@@ -146,7 +152,8 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &[],
         serial: "",
-        warn: "stop the forwarder daemon: both would publish; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        warn: "stop the forwarder daemon: both would publish; its own publisher places keys by FNV-1a: to keep them in their \
+               partitions set sink.kafka.partitioner = \"fnv1a_random\"",
         toml: include_str!("../presets/watermill-forwarder.toml"),
         table_sql: Some(include_str!("../presets/watermill.sql")),
     },
@@ -157,7 +164,8 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &["watermill_offsets_*", "watermill_forwarder_topic"],
         serial: "offset",
-        warn: "other consumers of the queue and relay each act on a message; its own publisher places keys by FNV-1a: to keep them in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
+        warn: "other consumers of the queue and relay each act on a message; its own publisher places keys by FNV-1a: to keep them \
+               in their partitions set sink.kafka.partitioner = \"fnv1a_random\"",
         toml: include_str!("../presets/watermill-queue.toml"),
         table_sql: Some(include_str!("../presets/watermill-queue.sql")),
     },
@@ -168,7 +176,9 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &[],
         serial: "",
-        warn: "CAP's own sender publishes the same rows: use a transport that does nothing, or poll mode, where relay sets StatusName; delayed messages follow `on_scheduled` in log mode; its own publisher places keys by CRC32: to keep them in their partitions set sink.kafka.partitioner = \"consistent_random\"",
+        warn: "CAP's own sender publishes the same rows: use a transport that does nothing, or poll mode, where relay sets \
+               StatusName; delayed messages follow `on_scheduled` in either mode; its own publisher places keys by CRC32: to keep \
+               them in their partitions set sink.kafka.partitioner = \"consistent_random\"",
         toml: include_str!("../presets/cap.toml"),
         table_sql: Some(include_str!("../presets/cap.sql")),
     },
@@ -201,7 +211,8 @@ pub const PRESETS: &[Preset] = &[
         requires_match: "",
         except: &[],
         serial: "msg_id",
-        warn: "other consumers of the queue and relay each act on a message; a `vt` in the future is a delayed message, which waits with order `claim` alone; an unlogged queue never reaches the log",
+        warn: "other consumers of the queue and relay each act on a message; a `vt` in the future is a delayed message, which \
+               waits with order `claim` alone; an unlogged queue never reaches the log",
         toml: include_str!("../presets/pgmq.toml"),
         table_sql: Some(include_str!("../presets/pgmq.sql")),
     },
