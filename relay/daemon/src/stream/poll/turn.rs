@@ -323,13 +323,13 @@ enum Step {
     Empty,
 }
 
-/// What the server said, as the session takes it.
 /// The tables whose order is `tick`, or those whose order is `claim`.
 fn names(poller: &Poller, is_tick: bool) -> Vec<Arc<str>> {
     let tables = poller.tables().iter().filter(|table| table.is_tick() == is_tick);
     tables.map(|table| table.name.as_str().into()).collect()
 }
 
+/// What the server said, as the session takes it.
 fn lost(error: &relay_postgres::Error) -> Box<Input> {
     let fault = error.fault();
     Box::new(match fault.kind.directive().action {
