@@ -1,10 +1,9 @@
 //! `relay init --detect` on real servers: every layout is named, nothing is changed, nothing of a row or password is shown.
 
+use crate::init::{good, run, text};
 use relay_tests::postgres::Postgres;
-use relay_tests::relay::binary;
 use relay_tests::scratch::Scratch;
 use relay_tests::versions::Version;
-use std::process::{Command, Output, Stdio};
 
 /// Each preset with a table, in a schema of its own where names collide, and what detection is to say.
 const LAYOUTS: [(&str, &str, &str); 15] = [
@@ -24,23 +23,6 @@ const LAYOUTS: [(&str, &str, &str); 15] = [
     ("pg-transactional-outbox", "node.outbox", "pg-transactional-outbox"),
     ("namastack", "public.outbox_record", "namastack"),
 ];
-
-fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(binary(&[]));
-    command.args(args).stdin(Stdio::null()).env_remove("PGPASSWORD");
-    command.output().unwrap_or_else(|error| panic!("start relay: {error}"))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn good(output: &Output) -> (String, String) {
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(0), "{out}\n{err}");
-    (out, err)
-}
 
 /// The cells of the only line about a table.
 #[track_caller]

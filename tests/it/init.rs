@@ -7,18 +7,18 @@ use relay_tests::scratch::Scratch;
 use relay_tests::versions::Version;
 use std::process::{Command, Output, Stdio};
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     let mut command = Command::new(binary(&[]));
     command.args(args).stdin(Stdio::null()).env_remove("PGPASSWORD");
     command.output().unwrap_or_else(|error| panic!("start relay: {error}"))
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[track_caller]
-fn good(output: &Output) -> (String, String) {
+pub(crate) fn good(output: &Output) -> (String, String) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{out}\n{err}");
     (out, err)

@@ -271,8 +271,8 @@ struct Leaf {
 fn upper_bound(bound: &str) -> Option<String> {
     let (_, to) = bound.rsplit_once(" TO (")?;
     let value = to.strip_suffix(')')?;
-    let is_literal = value.starts_with('\'') && value.ends_with('\'') && !value[1..value.len() - 1].contains('\'');
-    is_literal.then(|| value.to_owned())
+    let inside = value.strip_prefix('\'')?.strip_suffix('\'')?;
+    (!inside.contains('\'')).then(|| value.to_owned())
 }
 
 #[cfg(test)]
@@ -283,9 +283,13 @@ mod tests {
     fn the_end_of_a_range_is_read_out_of_its_bound() {
         let bound = "FOR VALUES FROM ('2026-01-05 00:00:00+00') TO ('2026-01-12 00:00:00+00')";
         assert_eq!(upper_bound(bound).as_deref(), Some("'2026-01-12 00:00:00+00'"));
-        for other in
-            ["DEFAULT", "FOR VALUES FROM ('2026-01-05') TO (MAXVALUE)", "FOR VALUES IN ('a')", "FOR VALUES FROM (1) TO (2)"]
-        {
+        for other in [
+            "DEFAULT",
+            "FOR VALUES FROM ('2026-01-05') TO (MAXVALUE)",
+            "FOR VALUES IN ('a')",
+            "FOR VALUES FROM (1) TO (2)",
+            "x TO (')",
+        ] {
             assert_eq!(upper_bound(other), None, "{other}");
         }
     }

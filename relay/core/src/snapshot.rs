@@ -125,6 +125,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_refused_or_read_as_it_is_written(text in "[0-9:,x -]{0,24}") {
+            if let Ok(snapshot) = text.parse::<Snapshot>() {
+                proptest::prop_assert_eq!(snapshot.to_string().parse::<Snapshot>().expect("what is written is legal"), snapshot);
+            }
+        }
+    }
+
     #[test]
     fn what_is_over_is_seen() {
         let snapshot: Snapshot = "10:20:12,15".parse().expect("legal");

@@ -1,7 +1,9 @@
 //! What the fuzz targets and the time-boxed stable test run over any bytes: every parser, and what must hold afterwards.
 
+use crate::array;
 use crate::json;
 use crate::pointer::Pointer;
+use crate::poll::{AfterPublish, Order};
 use crate::predicate;
 use crate::properties;
 use crate::template::{Bare, Expression, HeaderItem, Reference};
@@ -43,16 +45,22 @@ pub fn properties(bytes: &[u8]) {
     });
 }
 
-/// The field language, conditions and timestamps.
+/// The field language, conditions, orders, marks, timestamps, and the text of arrays.
 pub fn template(bytes: &[u8]) {
-    let _ = timestamp::parse(bytes);
+    let _ = (timestamp::parse(bytes), array::read(bytes, &mut Vec::new(), |_| true));
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for bare in [Bare::Column, Bare::Literal] {
         if let Ok(expression) = Expression::parse(text, bare) {
             assert!(expression.alternatives.iter().all(|alternative| !alternative.is_empty()));
         }
     }
-    let _ = (Reference::parse(text), HeaderItem::parse(text), predicate::parse(text), Pointer::parse(text));
+    let _ = (Reference::parse(text), HeaderItem::parse(text), Pointer::parse(text), Order::parse(text));
+    for term in predicate::parse(text).into_iter().flatten() {
+        assert!(!term.sql().is_empty());
+    }
+    if let Ok(AfterPublish::Update(assignments)) = AfterPublish::parse(text) {
+        assert!(assignments.iter().all(|(column, literal)| !column.is_empty() && !literal.sql().is_empty()));
+    }
 }
 
 fn bytes_at(text: &[u8], start: usize, length: usize) -> &[u8] {
@@ -66,7 +74,7 @@ mod tests {
     /// Seeds with telling forms; random edits of them for about two seconds.
     #[test]
     fn edited_seeds_are_safe_for_two_seconds() {
-        const SEEDS: [&str; 8] = [
+        const SEEDS: [&str; 12] = [
             r#"{"a":{"b":[1,-2.5e+3,"\ud83d\ude00\n"]},"a":null,"":[{}]}"#,
             "[[[[[[[[1,2],{}],\"\\u0000\"]]]]]]",
             "#c\ntrace\\u0070arent = 00-ab\\\n   cd\nk:v\\",
@@ -75,6 +83,10 @@ mod tests {
             "a = 1 and b in ('x','y') and c is not null",
             "2026-01-05 12:34:56.789123+05:30 BC",
             "const(\"x\"):name",
+            "tick(xid, \"o\"\"ff\") claim(a ?? b)",
+            "update:a=now(),b='x''y',\"C d\"=null",
+            "entries(m#/h, \"x\") int64be(id):a arrays(n, v)",
+            "{a,\"b\\\"c\",NULL,{d}}",
         ];
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         let mut next = |below: usize| {
