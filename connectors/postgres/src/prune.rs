@@ -107,7 +107,10 @@ impl Prune {
                     Some(reason) => pruned.kept.push((leaf.name.clone(), reason)),
                 }
             }
-            self.delete(connection, &leaf, &mut pruned.rows, &mut goes_on)?;
+            match &leaf.rows {
+                Some(rows) => self.delete(connection, rows, &mut pruned.rows, &mut goes_on)?,
+                None => pruned.kept.push((leaf.name, "the role lacks SELECT and DELETE on it".to_owned())),
+            }
         }
         Ok(pruned)
     }
@@ -116,12 +119,15 @@ impl Prune {
     fn leaves(&self, connection: &mut Connection) -> Result<Vec<Leaf>, Error> {
         const WHAT: &str = "the table and its partitions";
         let (schema, table) = self.table.split_once('.').unwrap_or(("public", &self.table));
+        let root = format!("{}.{}", quote_identifier(schema), quote_identifier(table));
         let sql = format!(
             "SELECT n.nspname, l.relname, pg_get_expr(l.relpartbound, l.oid), \
              pg_get_partkeydef(p.oid), (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a, pg_partitioned_table k \
                WHERE k.partrelid = p.oid AND a.attrelid = p.oid AND a.attnum = k.partattrs[0] AND k.partnatts = 1 \
                AND k.partstrat = 'r'), pg_has_role(l.relowner, 'USAGE') AND pg_has_role(p.relowner, 'USAGE'), \
-               quote_ident(m.nspname) || '.' || quote_ident(p.relname) \
+               quote_ident(m.nspname) || '.' || quote_ident(p.relname), \
+               has_table_privilege(l.oid, 'SELECT') AND has_table_privilege(l.oid, 'DELETE'), \
+               'tableoid = ' || l.oid || ' AND ' || pg_get_partition_constraintdef(l.oid) \
              FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace \
              LEFT JOIN LATERAL pg_partition_tree(r.oid) t ON true \
              JOIN pg_class l ON l.oid = coalesce(t.relid, r.oid) JOIN pg_namespace n ON n.oid = l.relnamespace \
@@ -147,7 +153,14 @@ impl Prune {
             let upper_bound = upper_bound.zip(row.get(4)).map(|(bound, kind)| format!("{bound}::{kind}"));
             let quoted = format!("{}.{}", quote_identifier(schema), quote_identifier(table));
             let parent = row.get(6).map_or_else(|| quoted.clone(), str::to_owned);
-            Some(Leaf { name: format!("{schema}.{table}"), quoted, parent, upper_bound })
+            // A right on the outbox is none on its partitions: then they are reached through it, by their bounds. The rest, which has none,
+            // is not.
+            let rows = match (row.get(7), row.get(2), row.get(8)) {
+                (Some("t"), ..) | (_, None, _) => Some((quoted.clone(), "true".to_owned())),
+                (_, Some("DEFAULT"), _) => None,
+                (_, _, bounds) => Some((root.clone(), bounds?.to_owned())),
+            };
+            Some(Leaf { name: format!("{schema}.{table}"), quoted, parent, upper_bound, rows })
         };
         rows.iter().map(|row| leaf(row).ok_or(Error::Answer { query: WHAT })).collect()
     }
@@ -215,14 +228,13 @@ impl Prune {
     fn delete(
         &self,
         connection: &mut Connection,
-        leaf: &Leaf,
+        (table, inside): &(String, String),
         rows: &mut u64,
         goes_on: &mut impl FnMut(u64) -> bool,
     ) -> Result<(), Error> {
         const WHAT: &str = "a range of rows";
         let age = self.cutoff().map(|(column, cutoff)| format!(" AND {column} < {cutoff}")).unwrap_or_default();
-        let table = &leaf.quoted;
-        let wanted = format!("{}{age}", self.goes());
+        let wanted = format!("{inside} AND {}{age}", self.goes());
         if self.is_dry {
             let counted = connection.query(&format!("SELECT count(*) FROM {table} WHERE {wanted}"))?;
             *rows += counted.first().and_then(|row| row.get(0)?.parse::<u64>().ok()).ok_or(Error::Answer { query: WHAT })?;
@@ -233,7 +245,7 @@ impl Prune {
             let sql = format!(
                 "BEGIN; {LOCK_TIMEOUT}; WITH found AS MATERIALIZED (SELECT ctid FROM {table} WHERE ctid >= '{from}'::tid AND {wanted} \
                  ORDER BY ctid LIMIT {}), \
-                 gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM found)) RETURNING 1) \
+                 gone AS (DELETE FROM {table} WHERE {inside} AND ctid = ANY (ARRAY(SELECT ctid FROM found)) RETURNING 1) \
                  SELECT (SELECT count(*) FROM gone), (SELECT max(ctid) FROM found); COMMIT",
                 self.batch
             );
@@ -263,6 +275,8 @@ struct Leaf {
     quoted: String,
     /// The table that it is a partition of, quoted; the table itself where it is none.
     parent: String,
+    /// The table that its rows are reached by, and a condition that tells them; `None` where the role may not.
+    rows: Option<(String, String)>,
     /// Where its range of time ends, as SQL; absent where it has none, or where we may not drop it.
     upper_bound: Option<String>,
 }

@@ -45,7 +45,9 @@ pub(crate) fn start(
             if Instant::now() >= look_at {
                 look_at += if look(&source, &mut connection, &status, &metrics, pairs.is_some()) { INTERVAL } else { RETRY };
                 if Instant::now() >= outboxes_at {
-                    outboxes_at = Instant::now() + OUTBOXES;
+                    // What is pending is known once something is stored.
+                    let is_known = pairs.is_some() || status.progress().published.is_some();
+                    outboxes_at = if is_known { Instant::now() + OUTBOXES } else { look_at };
                     look_at_outboxes(&source, &mut connection, &status, &routes, pairs.is_some());
                 }
             }

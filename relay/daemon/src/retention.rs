@@ -116,7 +116,7 @@ fn look(
             stopped.try_recv().is_err_and(|error| error == mpsc::TryRecvError::Empty)
         })?;
         for (partition, reason) in &pruned.kept {
-            tracing::info!(event = "retention.kept", partition, "an old partition stays as a whole: {reason}");
+            tracing::info!(event = "retention.kept", partition, "the partition stays as it is, or as a whole: {reason}");
         }
         if pruned.rows > 0 || !pruned.partitions.is_empty() {
             let partitions = pruned.partitions.join(", ");

@@ -145,6 +145,11 @@ pub fn preset_sql(preset: &Preset, options: &SqlOptions) -> Result<String, Route
     sql.push_str(&polling_sql(preset, &table, order.as_ref()));
     sql.push_str(&grants_sql(role, &[&table]));
     sql.push_str(&marking_sql(role, &table, order.as_ref(), &after));
+    if preset.table_sql.is_some_and(|sql| sql.contains("{table_default}")) {
+        // The other partitions are reached through the outbox, by their bounds; this one has none.
+        let (rest, role) = (qualified(&format!("{table}_default")), identifier(role));
+        let _ = writeln!(sql, "GRANT SELECT, DELETE ON {rest} TO {role};  -- for retention");
+    }
     Ok(sql)
 }
 
@@ -322,6 +327,7 @@ mod tests {
         let serial = sql("goharvest", Mode::Poll).expect("poll");
         assert!(serial.contains("(xid, id)") && !serial.contains("ADD COLUMN seq"));
         assert!(sql("relay", Mode::Poll).expect("poll").contains("CREATE INDEX ON public.outbox (xid, seq)"));
+        assert!(sql("relay", Mode::Poll).expect("poll").contains("GRANT SELECT, DELETE ON public.outbox_default TO relay;"));
         assert!(!sql("watermill", Mode::Poll).expect("poll").contains("CREATE INDEX"));
         assert!(sql("debezium-quarkus", Mode::Poll).is_err() && sql("wal-message", Mode::Poll).is_err());
         assert!(sql("wal-message", Mode::Log).expect("log").contains("REVOKE EXECUTE"));
