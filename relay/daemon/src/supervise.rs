@@ -72,6 +72,9 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
         admin = admin.addresses(),
         "relay started"
     );
+    for (preset, words) in routes.notes() {
+        tracing::warn!(event = "preset.note", preset, "{words}");
+    }
     let grace = settings.shutdown.grace;
     let caught_up = settings.shutdown.drain == Drain::CaughtUp;
     let signals = match Signals::new(if options.stop.is_some() { &[][..] } else { &[SIGTERM, SIGINT] }) {

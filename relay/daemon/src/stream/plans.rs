@@ -58,6 +58,15 @@ impl Routes {
         self.routes.iter().filter_map(|route| route.order())
     }
 
+    /// What the presets in use want to be known at start: their names and words.
+    pub(crate) fn notes(&self) -> Vec<(&'static str, &'static str)> {
+        let mut notes: Vec<_> = self.routes.iter().map(|route| (route.preset().name, route.preset().warn)).collect();
+        notes.retain(|(_, words)| !words.is_empty());
+        notes.sort_unstable();
+        notes.dedup();
+        notes
+    }
+
     /// The tables of the routes that have one, as they are named: exact, or by a glob.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().filter_map(|route| route.table())
