@@ -1,4 +1,4 @@
-//! Each preset's golden records on real servers: by log, by its own order in poll mode and in ticks they are the golden ones, byte by byte.
+//! Each preset's golden records on real servers: by log, by its own order in poll mode and in ticks they are the same bytes.
 
 pub(crate) mod golden;
 
@@ -27,8 +27,14 @@ fn server(version: Version) -> Postgres {
     db
 }
 
-/// Places every case that goes this way.
-fn place(db: &Postgres, printed: &mut Printed, way: Way, is_wanted: impl Fn(&Case, Option<&str>) -> bool) -> Vec<Placed> {
+/// Places every case that goes this way, in schemas that begin with a letter of the story's own.
+fn place(
+    db: &Postgres,
+    story: char,
+    printed: &mut Printed,
+    way: Way,
+    is_wanted: impl Fn(&Case, Option<&str>) -> bool,
+) -> Vec<Placed> {
     let (mut client, major) = (db.superuser(), db.version().major());
     let letter = match way {
         Way::Log => 'l',
@@ -44,7 +50,7 @@ fn place(db: &Postgres, printed: &mut Printed, way: Way, is_wanted: impl Fn(&Cas
             Way::Tick => order.as_deref().is_some_and(|order| order.starts_with("claim")),
         };
         if fits && !case.depends_on_now() && !UNPLACED.contains(&case.name.as_str()) && is_wanted(&case, order.as_deref()) {
-            let schema = format!("g{major}{letter}{index:02}");
+            let schema = format!("{story}{major}{letter}{index:02}");
             placed.push(case.place(&mut client, printed, way, &schema, major));
         }
     }
@@ -145,7 +151,7 @@ fn golden_records_are_the_same_by_log_by_poll_and_in_ticks() {
     for version in Version::ALL {
         let (db, mut printed) = (server(version), Printed::default());
         let ways = [(Way::Log, "log"), (Way::Poll, "poll"), (Way::Tick, "tick")];
-        let placed = ways.map(|(way, _)| place(&db, &mut printed, way, |_, _| true));
+        let placed = ways.map(|(way, _)| place(&db, 'g', &mut printed, way, |_, _| true));
         let names = ways.map(|(_, name)| format!("golden{}{name}", version.major()));
         let tables: Vec<String> =
             placed[0].iter().filter(|placed| !placed.insert.starts_with("SELECT")).map(Placed::table).collect();
@@ -183,7 +189,7 @@ fn rows_that_upstream_marked_are_no_events_when_polled() {
         let fields = printed.fields(preset);
         Some(fields.get("after_publish")?.as_str()?.strip_prefix("update:")?.to_owned())
     };
-    let mut placed = place(&db, &mut printed, Way::Poll, |_, order| order.is_some());
+    let mut placed = place(&db, 'h', &mut printed, Way::Poll, |_, order| order.is_some());
     let mut seen = BTreeSet::new();
     placed.retain(|placed| {
         let has_mark = marks(&mut printed, &placed.case.preset).is_some();

@@ -25,7 +25,7 @@ impl Source {
     pub fn inspect_for_stream(&self, wanted: &Wanted) -> Result<(Server, Option<i32>), Error> {
         let mut connection = self.connect_replication()?;
         let server = self.inspect_on(&mut connection)?;
-        refuse_unlogged(&mut connection, wanted)?;
+        self.refuse_unlogged(&mut connection, wanted)?;
         let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = {}", quote_literal(&self.config().slot));
         let rows = connection.query(&sql)?;
         let holder = rows.first().and_then(|row| row.get(0)).and_then(|pid| pid.parse().ok());
@@ -81,6 +81,35 @@ impl Source {
             server.switch_points = points;
         }
         Ok((server, holder))
+    }
+
+    /// Refuses a server on which a wanted table is unlogged.
+    ///
+    /// Such a table leaves no trace in the WAL, and no publication complains: ALTER TABLE refuses one that is listed by
+    /// name, but FOR ALL TABLES and FOR TABLES IN SCHEMA pass it by in silence, as does a root an unlogged partition.
+    ///
+    /// # Errors
+    /// That, or what the server says.
+    pub fn refuse_unlogged(&self, connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
+        let rows = connection.query(
+            "SELECT n.nspname, c.relname, rn.nspname || '.' || r.relname \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid) \
+             LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace \
+             WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2",
+        )?;
+        for row in &rows {
+            let (Some(schema), Some(table)) = (row.get(0), row.get(1)) else { continue };
+            let name = format!("{schema}.{table}");
+            if wanted(&name) || row.get(2).is_some_and(|root| wanted(root)) {
+                return Err(Error::Unfit(format!(
+                    "table {name} is unlogged, so the log has none of its rows; for new rows: ALTER TABLE {}.{} SET LOGGED, or poll it",
+                    quote_identifier(schema),
+                    quote_identifier(table)
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Where the server's WAL ends now.
@@ -142,28 +171,6 @@ impl Source {
             None => Ok(()),
         }
     }
-}
-
-/// An unlogged table leaves no trace in the WAL, and no publication complains: ALTER TABLE refuses one that is listed by name, but FOR ALL
-/// TABLES and FOR TABLES IN SCHEMA pass it by in silence, as does a root for an unlogged partition of its own.
-fn refuse_unlogged(connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
-    let rows = connection.query(
-        "SELECT n.nspname, c.relname, rn.nspname || '.' || r.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid) LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace \
-         WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2",
-    )?;
-    for row in &rows {
-        let (Some(schema), Some(table)) = (row.get(0), row.get(1)) else { continue };
-        let name = format!("{schema}.{table}");
-        if wanted(&name) || row.get(2).is_some_and(|root| wanted(root)) {
-            return Err(Error::Unfit(format!(
-                "table {name} is unlogged, so the log has none of its rows; for new rows: ALTER TABLE {}.{} SET LOGGED, or poll it",
-                quote_identifier(schema),
-                quote_identifier(table)
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// The server's major version, as it reported it at connect.

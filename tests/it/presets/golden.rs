@@ -1,4 +1,4 @@
-//! A case of relay/encode's golden files becomes a table, a row and an `[[outbox]]` on a real server, and the lines its record prints.
+//! A case of relay/encode's golden files becomes a table, a row and an `[[outbox]]` on a real server, and a record its lines.
 
 use relay_tests::consumer::Rec;
 use relay_tests::relay::binary;
@@ -237,7 +237,7 @@ impl Case {
         Placed { schema: schema.to_owned(), entry, insert, is_presets, is_canonical, wanted, case: self }
     }
 
-    /// The preset's SQL for a way: columns for ticks only where they are asked for; publication and slot come later, for all tables.
+    /// The preset's SQL for a way: columns for ticks only where asked for; publication and slot come later, for all tables.
     fn preset_sql(&self, printed: &mut Printed, way: Way, schema: &str, major: u32) -> String {
         let (mode, major) = (if way == Way::Log { "log" } else { "poll" }, major.to_string());
         let table = format!("g00.{}", self.table);

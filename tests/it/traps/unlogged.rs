@@ -5,7 +5,7 @@ use crate::scene::number;
 use relay_tests::postgres::Postgres;
 use relay_tests::relay::Relay;
 use relay_tests::versions::Version;
-use relay_tests::wait::secs;
+use relay_tests::wait::{secs, until};
 
 fn insert(db: &Postgres, table: &str, n: u32) {
     db.sql(&format!("INSERT INTO {table} (topic, key, value) VALUES ('orders', 'k', '{{\"n\": {n}}}')"));
@@ -70,6 +70,10 @@ fn a_table_that_became_unlogged_is_refused_at_the_next_start() {
         insert(&db, "events", 1);
         assert_eq!(number(&records_once_there(&format!("{name}.orders"), 1)[0]), 1);
         db.sql("ALTER TABLE events SET UNLOGGED");
+        if version == Version::V18 {
+            // The stream just stays empty; somebody must look.
+            until("a warning", secs(60), || relay.logs().contains("outbox.unlogged").then_some(()));
+        }
         relay.terminate();
         relay.start_again();
         refused(&relay, "table public.events is unlogged");
