@@ -13,6 +13,7 @@ mod init;
 mod orphans;
 mod poison;
 mod poll;
+mod presets;
 mod record;
 mod refusals;
 mod scene;
@@ -21,3 +22,4 @@ mod servers;
 mod stalls;
 #[path = "../tidy/tidy.rs"]
 mod tidy;
+mod traps;

@@ -1,10 +1,10 @@
 //! Asks a server who it is and how our slot and publication stand.
 
 use crate::error::Error;
-use crate::source::Source;
+use crate::source::{Source, Wanted};
 use relay_core::Lsn;
 use relay_core::session::{Server, Slot};
-use relay_pgwire::{Connection, quote_literal};
+use relay_pgwire::{Connection, quote_identifier, quote_literal};
 
 impl Source {
     /// Everything the start checks compare, read on one replication connection.
@@ -12,16 +12,20 @@ impl Source {
     /// # Errors
     /// When the server cannot be reached, refuses us, or is too old.
     pub fn inspect(&self) -> Result<Server, Error> {
-        self.inspect_with_holder().map(|(server, _)| server)
+        let mut connection = self.connect_replication()?;
+        let server = self.inspect_on(&mut connection)?;
+        connection.close();
+        Ok(server)
     }
 
-    /// As [`Source::inspect`], with the backend that holds the slot.
+    /// As [`Source::inspect`], with the backend that holds the slot; refuses a server on which a wanted table is unlogged.
     ///
     /// # Errors
     /// As [`Source::inspect`].
-    pub fn inspect_with_holder(&self) -> Result<(Server, Option<i32>), Error> {
+    pub fn inspect_for_stream(&self, wanted: &Wanted) -> Result<(Server, Option<i32>), Error> {
         let mut connection = self.connect_replication()?;
         let server = self.inspect_on(&mut connection)?;
+        self.refuse_unlogged(&mut connection, wanted)?;
         let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = {}", quote_literal(&self.config().slot));
         let rows = connection.query(&sql)?;
         let holder = rows.first().and_then(|row| row.get(0)).and_then(|pid| pid.parse().ok());
@@ -78,6 +82,35 @@ impl Source {
             server.switch_points = points;
         }
         Ok((server, holder))
+    }
+
+    /// Refuses a server on which a wanted table is unlogged.
+    ///
+    /// Such a table leaves no trace in the WAL, and no publication complains: ALTER TABLE refuses one that is listed by
+    /// name, but FOR ALL TABLES and FOR TABLES IN SCHEMA pass it by in silence, as does a root an unlogged partition.
+    ///
+    /// # Errors
+    /// That, or what the server says.
+    pub fn refuse_unlogged(&self, connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
+        let rows = connection.query(
+            "SELECT n.nspname, c.relname, rn.nspname || '.' || r.relname \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid) \
+             LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace \
+             WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2",
+        )?;
+        for row in &rows {
+            let (Some(schema), Some(table)) = (row.get(0), row.get(1)) else { continue };
+            let name = format!("{schema}.{table}");
+            if wanted(&name) || row.get(2).is_some_and(|root| wanted(root)) {
+                return Err(Error::Unfit(format!(
+                    "table {name} is unlogged, so the log has none of its rows; for new rows: ALTER TABLE {}.{} SET LOGGED, or poll it",
+                    quote_identifier(schema),
+                    quote_identifier(table)
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Where the server's WAL ends now.

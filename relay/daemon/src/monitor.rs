@@ -41,9 +41,13 @@ pub(crate) fn start(
         let mut connection = None;
         let mut look_at = Instant::now();
         let mut outboxes_at = look_at;
+        let mut unlogged = None;
         loop {
             if Instant::now() >= look_at {
                 look_at += if look(&source, &mut connection, &status, &metrics, pairs.is_some()) { INTERVAL } else { RETRY };
+                if pairs.is_some() {
+                    warn_of_unlogged(&source, &mut connection, &routes, &mut unlogged);
+                }
                 if Instant::now() >= outboxes_at {
                     // What is pending is known once something is stored.
                     let is_known = pairs.is_some() || status.progress().published.is_some();
@@ -155,6 +159,24 @@ fn facts(watched: Watched) -> SlotFacts {
         catalog_xmin_age: watched.catalog_xmin_age,
         inactive_since: watched.inactive_since,
     }
+}
+
+/// A table may become unlogged while its rows are streamed: from then on none of them come, and nothing else tells.
+fn warn_of_unlogged(source: &Source, connection: &mut Option<Connection>, routes: &Arc<Routes>, told: &mut Option<String>) {
+    let Some(open) = connection else { return };
+    let routes = Arc::clone(routes);
+    let wanted: relay_postgres::Wanted = Arc::new(move |name: &str| routes.names_table(name));
+    let found = source.refuse_unlogged(open, &wanted).err().map(|error| error.fault());
+    let found = found.filter(|fault| fault.kind == relay_core::Kind::SourceUnfit).map(|fault| fault.message);
+    if found.is_some() && found != *told {
+        tracing::warn!(
+            event = "outbox.unlogged",
+            hint = "after the cure, publish the rows written meanwhile again",
+            "{}",
+            found.as_deref().unwrap_or_default()
+        );
+    }
+    *told = found;
 }
 
 /// With `synchronous_standby_names` of `*`, or one that names us, relay is a synchronous standby, and every commit waits for Kafka.

@@ -72,8 +72,8 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
         admin = admin.addresses(),
         "relay started"
     );
-    for (outbox, preset, warning) in routes.warnings() {
-        tracing::warn!(event = "preset.warning", outbox, preset, "{warning}");
+    for (preset, words) in routes.notes() {
+        tracing::warn!(event = "preset.note", preset, "{words}");
     }
     let grace = settings.shutdown.grace;
     let caught_up = settings.shutdown.drain == Drain::CaughtUp;

@@ -94,9 +94,9 @@ impl Jobs {
 
     /// `held` is the backend of the stream that we hold, if we do: its connection may be dead without anybody having noticed.
     pub(super) fn inspect(&mut self, held: Option<i32>) {
-        let source = self.source.clone();
+        let (source, wanted) = (self.source.clone(), self.wanted());
         self.start("relay-inspect", move || {
-            Done::input(match source.inspect_with_holder() {
+            Done::input(match source.inspect_for_stream(&wanted) {
                 Ok((_, holder)) if held.is_some() && holder != held => {
                     let message = "the slot is not held by this connection any more".into();
                     Input::Lost(Fault { kind: Kind::SourceLost, message })
@@ -159,11 +159,9 @@ impl Jobs {
     }
 
     pub(super) fn create_publication(&mut self) {
-        let (source, routes) = (self.source.clone(), Arc::clone(&self.routes));
+        let (source, routes, wanted) = (self.source.clone(), Arc::clone(&self.routes), self.wanted());
         self.start("relay-publication", move || {
-            let needs_tables = routes.has_tables();
-            let wanted: relay_postgres::Wanted = Arc::new(move |table: &str| routes.names_table(table));
-            let result = source.create_publication(&wanted, needs_tables);
+            let result = source.create_publication(&wanted, routes.has_tables());
             Done::input(Input::PublicationReady(result.map_err(|error| error.fault())))
         });
     }
@@ -216,6 +214,12 @@ impl Jobs {
         {
             tracing::warn!(event = "slot.creation_not_ended", pid, error = %error, "the slot may still come; the next start adopts it");
         }
+    }
+
+    /// The tables that routes name.
+    fn wanted(&self) -> relay_postgres::Wanted {
+        let routes = Arc::clone(&self.routes);
+        Arc::new(move |table: &str| routes.names_table(table))
     }
 
     fn start(&mut self, name: &str, job: impl FnOnce() -> Done + Send + 'static) {

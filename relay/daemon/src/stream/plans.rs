@@ -58,6 +58,15 @@ impl Routes {
         self.routes.iter().filter_map(|route| route.order())
     }
 
+    /// What the presets in use want to be known at start: their names and words.
+    pub(crate) fn notes(&self) -> Vec<(&'static str, &'static str)> {
+        let mut notes: Vec<_> = self.routes.iter().map(|route| (route.preset().name, route.preset().warn)).collect();
+        notes.retain(|(_, words)| !words.is_empty());
+        notes.sort_unstable();
+        notes.dedup();
+        notes
+    }
+
     /// The tables of the routes that have one, as they are named: exact, or by a glob.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().filter_map(|route| route.table())
@@ -89,15 +98,6 @@ impl Routes {
     /// Whether any route has a `retention`.
     pub(crate) fn has_retention(&self) -> bool {
         self.routes.iter().any(|route| route.retention().is_some())
-    }
-
-    /// What the presets in use warn of: what the route takes, the preset's name, the text.
-    pub(crate) fn warnings(&self) -> impl Iterator<Item = (&str, &'static str, &'static str)> {
-        let warned = self.routes.iter().filter(|route| !route.preset().warn.is_empty());
-        warned.map(|route| {
-            let takes = route.table().or(route.message()).unwrap_or_default();
-            (takes, route.preset().name, route.preset().warn)
-        })
     }
 
     /// Whether any route takes rows, and not only logical messages.

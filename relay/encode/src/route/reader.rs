@@ -174,8 +174,9 @@ impl Reader<'_> {
         let prefix = if format.topic_prefix.is_empty() { &format.pipeline } else { &format.topic_prefix };
         Some(Route {
             conditions,
-            // The poll query asks by the server's clock, and a row that it gives is due whatever ours says.
-            schedule: if is_claim { Vec::new() } else { schedule },
+            // The poll query asks by the server's clock, and a row that it gives is due whatever ours says; what it cannot
+            // ask is judged when it is read.
+            schedule: schedule.into_iter().filter(|term| !(is_claim && term.can_wait())).collect(),
             poll_condition: (!poll_condition.is_empty()).then(|| poll_condition.join(" AND ")),
             order,
             after_publish: after_publish?,
