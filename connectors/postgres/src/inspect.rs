@@ -33,7 +33,8 @@ impl Source {
         Ok((server, holder))
     }
 
-    /// What the start checks of polling compare, and the backend that holds the lock of that pipeline. Only a history of timelines needs the REPLICATION right; without it, it stays empty.
+    /// What the start checks of polling compare, and the backend that holds the lock of that pipeline. Only a history of
+    /// timelines needs the REPLICATION right; without it, it stays empty.
     ///
     /// # Errors
     /// When the server cannot be reached, refuses us, or is too old.
