@@ -132,9 +132,29 @@ fn a_standby_is_waited_for_until_it_is_promoted() {
     relay.until_state("streaming", secs(60));
     scene.write(21, 30);
     assert_eq!(sorted(scene.numbers(30, secs(20))), (1..=30).collect::<Vec<_>>());
-    // A role without REPLICATION cannot read on which timeline the published rows are: the first start after a failover says so.
     relay.terminate();
-    println!("promoted; timeline {}", scene.db.sql("SELECT timeline_id FROM pg_control_checkpoint()").one());
+    // Which history this server has only REPLICATION may ask: on the old record's timeline a role without it is refused, not let pass.
+    let plain = scene.relay().url(&scene.db.url("reader")).toml(POLL);
+    scene.db.sql(&format!("CREATE ROLE reader LOGIN; GRANT SELECT ON {} TO reader", scene.outbox.table));
+    let mut reader = plain.clone().spawn();
+    reader.until_state("streaming", secs(30));
+    scene.write(31, 31);
+    scene.numbers(31, secs(20));
+    reader.terminate();
+    scene.db.stop_fast();
+    std::fs::write(scene.db.data().join("standby.signal"), "").expect("write standby.signal");
+    scene.db.start_again();
+    assert_eq!(scene.db.sql("SELECT pg_promote()").one(), "t");
+    let mut reader = plain.spawn();
+    reader.until_state("failed", secs(30));
+    let error = last_error(&reader);
+    assert_eq!(error["code"], "R0233");
+    assert!(error["message"].to_string().contains("it needs REPLICATION"), "{error}");
+    reader.terminate();
+    let mut relay = scene.relay().toml(POLL).spawn();
+    relay.until_state("streaming", secs(30));
+    scene.write(32, 32);
+    assert_eq!(sorted(scene.numbers(32, secs(20))), (1..=32).collect::<Vec<_>>());
 }
 
 /// Two writers hold the slot's creation up, one after the other, so that a third commits while the slot's snapshot is being built.
