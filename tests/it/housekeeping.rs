@@ -196,7 +196,8 @@ fn an_old_partition_goes_as_a_whole_only_when_each_of_its_rows_is_a_published_ev
         for (hour, name) in names.iter().enumerate() {
             let to = hour + 1;
             db.sql(&format!(
-                "SET ROLE app; CREATE TABLE old_{name} PARTITION OF {table} FOR VALUES FROM ('{day} {hour}:00') TO ('{day} {to}:00')"
+                "SET ROLE app; CREATE TABLE old_{name} PARTITION OF {table} \
+                 FOR VALUES FROM ('{day} {hour}:00') TO ('{day} {to}:00')"
             ));
         }
         let old = |hour: usize, kind: &str, n: u64| {
@@ -259,7 +260,7 @@ fn an_old_partition_goes_as_a_whole_only_when_each_of_its_rows_is_a_published_ev
     }
 }
 
-/// Relay prunes by itself, its rows being blocked by a topic that is not there, and tells how full the table is and who holds what back.
+/// Relay prunes by itself while newer rows wait for a topic, and tells how full the table is and who holds what back.
 fn by_retention(scene: &Scene, config: &str, is_log: bool) {
     let (db, table, topic) = (&scene.db, &scene.outbox.table, &scene.topic);
     db.sql(&format!("GRANT SELECT, UPDATE, DELETE ON {table} TO relay"));

@@ -133,7 +133,7 @@ fn a_standby_is_waited_for_until_it_is_promoted() {
     scene.write(21, 30);
     assert_eq!(sorted(scene.numbers(30, secs(20))), (1..=30).collect::<Vec<_>>());
     relay.terminate();
-    // Which history this server has only REPLICATION may ask: on the old record's timeline a role without it is refused, not let pass.
+    // Only REPLICATION may read which history this server has: a role without it is refused after a failover, not let pass.
     let plain = scene.relay().url(&scene.db.url("reader")).toml(POLL);
     scene.db.sql(&format!("CREATE ROLE reader LOGIN; GRANT SELECT ON {} TO reader", scene.outbox.table));
     let mut reader = plain.clone().spawn();
@@ -201,7 +201,13 @@ fn a_new_slots_snapshot_is_not_used_before_queries_see_what_it_sees() {
         second.batch_execute("ROLLBACK").expect("the second one ends");
         let made = "SELECT count(*) FROM pg_replication_slots WHERE confirmed_flush_lsn IS NOT NULL";
         until("the slot", secs(30), || (db.sql(made).number() == 1).then_some(()));
-        std::thread::sleep(secs(3));
+        if version == Version::V18 {
+            // For so long that this attempt is given up; the next one waits for the third writer itself, as for any that is open.
+            until("R0206", secs(60), || (relay.status()["last_error"]["code"] == "R0206").then_some(()));
+            assert!(last_error(&relay)["message"].to_string().contains("queries do not see yet"));
+        } else {
+            std::thread::sleep(secs(3));
+        }
         assert_eq!(db.sql(waiting).number(), 1, "it still waits");
         assert_eq!(scene.numbers(10, secs(20)).len(), 10, "row 11, which no query sees yet, is not read in the slot's snapshot");
         assert!(!relay.logs().contains("log.takes_over"));

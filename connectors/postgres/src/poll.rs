@@ -419,9 +419,9 @@ impl Source {
 
 /// Waits until an ordinary query sees everything that an exported snapshot sees.
 ///
-/// A new slot's snapshot is built from WAL and sees a commit as soon as that is written; to everybody else the transaction is in progress
-/// until its commit has also been waited for, such as for a synchronous standby. A tick must never see more than the server shows: one that
-/// is stored so would be taken for another history's by the next start.
+/// A new slot's snapshot is built from WAL and sees a commit as soon as that is written; to everybody else the transaction is in
+/// progress until its commit has also been waited for, such as for a synchronous standby. A tick must never see more than the server
+/// shows: one that is stored so would be taken for another history's by the next start.
 fn wait_until_seen(connection: &mut Connection, exported: &Snapshot) -> Result<(), Error> {
     let since = Instant::now();
     loop {
@@ -433,8 +433,8 @@ fn wait_until_seen(connection: &mut Connection, exported: &Snapshot) -> Result<(
         }
         if since.elapsed() >= SIGHT_PATIENCE {
             return Err(Error::Invisible(format!(
-                "the new slot's snapshot {exported} sees a commit that queries do not see yet, {now}: it may wait for a synchronous \
-                 standby; see wait_event SyncRep in pg_stat_activity"
+                "the new slot's snapshot {exported} sees a commit that queries do not see yet, {now}: it may wait for a \
+                 synchronous standby; see wait_event SyncRep in pg_stat_activity"
             )));
         }
         std::thread::sleep(SIGHT_INTERVAL);

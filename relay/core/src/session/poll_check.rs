@@ -163,8 +163,8 @@ fn check_primary(server: &Server) -> Result<(), Fault> {
     Err(Fault { kind: Kind::SourceUnavailable, message: message.into() })
 }
 
-/// Whether what a record calls published is this server's past: after a restore it gives the same transaction ids out again, and rows that
-/// nobody has published look as if they were.
+/// Whether what a record calls published is this server's past: after a restore it gives the same transaction ids out again, and rows
+/// that nobody has published look as if they were.
 ///
 /// # Errors
 /// The difference.
