@@ -26,6 +26,9 @@ pub enum Error {
     /// The server is not fit to be a source.
     #[error("{0}")]
     Unfit(String),
+    /// Queries do not see yet what a new slot's snapshot sees.
+    #[error("{0}")]
+    Invisible(String),
     /// A polled table lacks a column that polling needs.
     #[error("{0}")]
     Column(String),
@@ -64,6 +67,7 @@ impl Error {
                 Kind::SourceProtocol
             }
             Error::Unfit(_) => Kind::SourceUnfit,
+            Error::Invisible(_) => Kind::SourceUnavailable,
             Error::Column(_) => Kind::ColumnMissing,
             Error::PublicationRight { .. } => Kind::SourcePermission,
             Error::Password(_) => Kind::SourceAuth,

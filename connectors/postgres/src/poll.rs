@@ -8,8 +8,8 @@ mod table;
 
 use crate::error::Error;
 use crate::source::Source;
-use relay_core::Lsn;
 use relay_core::session::{Exported, Rows as WorkRows, Tick, Work};
+use relay_core::{Lsn, Snapshot};
 use relay_pgwire::{Answer, Column, Connection, Rows, quote_identifier, quote_literal};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,6 +92,9 @@ const LOST_HOST: &str = "30s";
 const FIRST_CLAIM: usize = 256;
 /// WAL that nobody flushes (of a transaction that is still open) is flushed by a commit of our own after this.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(20);
+/// How long queries may take to see what a new slot's snapshot sees, and how often they are asked.
+const SIGHT_PATIENCE: Duration = Duration::from_secs(30);
+const SIGHT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The pipeline's lock, as SQL.
 fn lock_key(pipeline: &str) -> String {
@@ -409,6 +412,31 @@ impl Source {
             Some(Tick { snapshot: row.get(0)?.parse().ok()?, wal_end: consistent, time_us: row.get(1)?.parse().ok()? })
         });
         let tick = tick.ok_or(Error::Answer { query: "the exported snapshot" })?;
+        wait_until_seen(&mut reader, &tick.snapshot)?;
         Ok(NewSlot { exported: Exported { tick, consistent }, exporter, snapshot_name })
+    }
+}
+
+/// Waits until an ordinary query sees everything that an exported snapshot sees.
+///
+/// A new slot's snapshot is built from WAL and sees a commit as soon as that is written; to everybody else the transaction is in
+/// progress until its commit has also been waited for, such as for a synchronous standby. A tick must never see more than the server
+/// shows: one that is stored so would be taken for another history's by the next start.
+fn wait_until_seen(connection: &mut Connection, exported: &Snapshot) -> Result<(), Error> {
+    let since = Instant::now();
+    loop {
+        let rows = connection.query("SELECT pg_current_snapshot()")?;
+        let now: Option<Snapshot> = rows.first().and_then(|row| row.get(0)?.parse().ok());
+        let now = now.ok_or(Error::Answer { query: "the snapshot" })?;
+        if now.sees_all_of(exported) {
+            return Ok(());
+        }
+        if since.elapsed() >= SIGHT_PATIENCE {
+            return Err(Error::Invisible(format!(
+                "the new slot's snapshot {exported} sees a commit that queries do not see yet, {now}: it may wait for a \
+                 synchronous standby; see wait_event SyncRep in pg_stat_activity"
+            )));
+        }
+        std::thread::sleep(SIGHT_INTERVAL);
     }
 }

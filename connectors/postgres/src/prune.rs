@@ -1,6 +1,7 @@
 //! Removes published rows of an outbox table: in ranges, or a whole old partition at once; never a row that is not known to be published.
 
 use crate::error::Error;
+use crate::outbox::quoted;
 use crate::poll::{Mark, PollOrder, PollRule};
 use relay_core::Snapshot;
 use relay_pgwire::{Connection, quote_identifier, quote_literal};
@@ -94,6 +95,7 @@ impl Prune {
     /// # Errors
     /// What the server says; what was removed by then stays removed.
     pub fn run(&self, connection: &mut Connection, mut goes_on: impl FnMut(u64) -> bool) -> Result<Pruned, Error> {
+        self.check_proof(connection)?;
         let mut pruned = Pruned::default();
         for leaf in self.leaves(connection)? {
             if let Some(bound) = &leaf.upper_bound
@@ -113,6 +115,24 @@ impl Prune {
             }
         }
         Ok(pruned)
+    }
+
+    /// The column that the proof rests on must be there, and no 32-bit xid, which comes round again.
+    fn check_proof(&self, connection: &mut Connection) -> Result<(), Error> {
+        let Proof::Seen { xid, .. } = &self.proof else { return Ok(()) };
+        let rows = connection.query(&format!(
+            "SELECT FROM pg_attribute WHERE attrelid = to_regclass({}) AND attname = {} AND atttypid = 'xid8'::regtype \
+             AND NOT attisdropped",
+            quote_literal(&quoted(&self.table)),
+            quote_literal(xid)
+        ))?;
+        if rows.is_empty() && !self.leaves(connection)?.is_empty() {
+            let table = &self.table;
+            return Err(Error::Column(format!(
+                "{table} has no xid8 column `{xid}`: nothing tells which of its rows are published"
+            )));
+        }
+        Ok(())
     }
 
     /// The table itself, or its partitions.

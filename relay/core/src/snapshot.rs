@@ -52,6 +52,14 @@ impl Snapshot {
         xid < self.xmin || (xid < self.xmax && self.xip.binary_search(&xid).is_err())
     }
 
+    /// Whether it sees everything that `other` sees.
+    #[must_use]
+    pub fn sees_all_of(&self, other: &Snapshot) -> bool {
+        // From our end on we see nothing, so `other` must have had every id from there on in progress.
+        let open_beyond = other.xip.len() - other.xip.partition_point(|&xid| xid < self.xmax);
+        open_beyond as u64 == other.xmax.saturating_sub(self.xmax) && !self.xip.iter().any(|&xid| other.sees(xid))
+    }
+
     /// A measure of progress: of two snapshots of one server, the later one's is not lower, and higher when it sees more.
     #[must_use]
     pub fn rank(&self) -> (u64, u64) {
@@ -146,5 +154,22 @@ mod tests {
         assert!(!Snapshot::nothing().sees(3));
         let later: Snapshot = "12:20:12".parse().expect("legal");
         assert!(later.rank() > snapshot.rank());
+    }
+
+    #[test]
+    fn one_snapshot_sees_all_that_another_sees_or_not() {
+        let snapshot = |text: &str| text.parse::<Snapshot>().expect("legal");
+        let other = snapshot("10:20:12,15");
+        for wide in ["10:20:12,15", "20:20:", "12:20:12", "12:25:15,22", "30:40:31"] {
+            assert!(snapshot(wide).sees_all_of(&other), "{wide}");
+        }
+        for narrow in ["1:1:", "10:19:12,15", "10:20:12,14,15", "13:14:13", "10:20:10,12", "15:20:15,16"] {
+            assert!(!snapshot(narrow).sees_all_of(&other), "{narrow}");
+        }
+        assert!(snapshot("17:17:").sees_all_of(&snapshot("10:20:17,18,19")), "beyond our end it sees nothing either");
+        assert!(
+            !snapshot("17:17:").sees_all_of(&snapshot("10:20:17,18")) && !snapshot("17:17:").sees_all_of(&snapshot("20:20:"))
+        );
+        assert!(snapshot("1:1:").sees_all_of(&Snapshot::nothing()) && other.sees_all_of(&Snapshot::nothing()));
     }
 }

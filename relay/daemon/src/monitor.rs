@@ -4,6 +4,7 @@ use crate::metrics::Metrics;
 use crate::status::{Peer, ServerFacts, SlotFacts, Status, unix_us};
 use crate::stream::{Control, Routes};
 use relay_core::session::State;
+use relay_encode::Order;
 use relay_pgwire::Connection;
 use relay_postgres::{OutboxFacts, Source, Wanting, Watched};
 use std::sync::Arc;
@@ -49,10 +50,11 @@ pub(crate) fn start(
                     warn_of_unlogged(&source, &mut connection, &routes, &mut unlogged);
                 }
                 if Instant::now() >= outboxes_at {
-                    // What is pending is known once something is stored.
-                    let is_known = pairs.is_some() || status.progress().published.is_some();
-                    outboxes_at = if is_known { Instant::now() + OUTBOXES } else { look_at };
-                    look_at_outboxes(&source, &mut connection, &status, &routes, pairs.is_some());
+                    outboxes_at = Instant::now();
+                    // At the start nobody knows yet what is published: the next look need not be so far away.
+                    if look_at_outboxes(&source, &mut connection, &status, &routes, pairs.is_some()) {
+                        outboxes_at += OUTBOXES;
+                    }
                 }
             }
             if let Some(pairs) = &pairs
@@ -111,9 +113,15 @@ fn look(source: &Source, connection: &mut Option<Connection>, status: &Status, m
     }
 }
 
-/// How full the tables are that routes name.
-fn look_at_outboxes(source: &Source, connection: &mut Option<Connection>, status: &Status, routes: &Routes, is_log: bool) {
-    let Some(open) = connection else { return };
+/// How full the tables are that routes name; whether everything about them is known.
+fn look_at_outboxes(
+    source: &Source,
+    connection: &mut Option<Connection>,
+    status: &Status,
+    routes: &Routes,
+    is_log: bool,
+) -> bool {
+    let Some(open) = connection else { return false };
     let published = status.progress().published.clone();
     let mut facts = || -> Result<Vec<OutboxFacts>, relay_postgres::Error> {
         let mut found = Vec::new();
@@ -125,10 +133,15 @@ fn look_at_outboxes(source: &Source, connection: &mut Option<Connection>, status
         Ok(found)
     };
     match facts() {
-        Ok(found) => *status.outboxes() = found,
+        Ok(found) => {
+            *status.outboxes() = found;
+            let has_ticks = routes.orders().any(|order| matches!(order, Order::Tick { .. }));
+            is_log || published.is_some() || !has_ticks
+        }
         Err(error) => {
             tracing::debug!(event = "monitor.failed", error = %error, "the outbox tables cannot be looked at");
             *connection = None;
+            false
         }
     }
 }

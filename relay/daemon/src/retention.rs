@@ -7,6 +7,7 @@ use relay_core::Snapshot;
 use relay_core::session::State;
 use relay_pgwire::Connection;
 use relay_postgres::Source;
+use relay_postgres::poll::PollOrder;
 use relay_postgres::prune::{Proof, Prune};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -77,12 +78,14 @@ pub(crate) fn start(source: Source, routes: Arc<Routes>, status: Status, metrics
                 let progress = status.progress();
                 (progress.published.clone(), progress.state)
             };
-            let Some(published) = published.filter(|_| state == State::Streaming) else {
+            if state != State::Streaming {
                 wait = FIRST_MS;
                 continue;
-            };
-            if let Err(error) = look(&source, &routes, &metrics, &published, is_log, &stopped) {
-                tracing::warn!(event = "retention.failed", "published rows cannot be pruned now: {error}");
+            }
+            match look(&source, &routes, &metrics, published.as_ref(), is_log, &stopped) {
+                Ok(true) => {}
+                Ok(false) => wait = FIRST_MS,
+                Err(error) => tracing::warn!(event = "retention.failed", "published rows cannot be pruned now: {error}"),
             }
         }
     };
@@ -92,18 +95,25 @@ pub(crate) fn start(source: Source, routes: Arc<Routes>, status: Status, metrics
     Retention { stop: Some(stop) }
 }
 
+/// One look at every table; whether what is published is known of each. Without ticks it always is: claimed rows carry marks.
 fn look(
     source: &Source,
     routes: &Routes,
     metrics: &Metrics,
-    published: &Snapshot,
+    published: Option<&Snapshot>,
     is_log: bool,
     stopped: &mpsc::Receiver<()>,
-) -> Result<(), relay_postgres::Error> {
+) -> Result<bool, relay_postgres::Error> {
+    let mut are_known = true;
     let mut connection: Connection = source.connect_polling(&[])?;
     let has_retention = |name: &str| routes.retention(name).is_some_and(|(retention, _)| retention.is_some());
     for table in source.outbox_tables(&mut connection, &has_retention)? {
-        let mut plan = match plans(routes, &table, Some(published), is_log) {
+        let is_tick = routes.poll_rule(&table).is_some_and(|rule| matches!(rule.order, PollOrder::Tick { .. }));
+        if is_tick && published.is_none() {
+            are_known = false;
+            continue;
+        }
+        let mut plan = match plans(routes, &table, published, is_log) {
             Ok(plan) => plan,
             Err(why) => {
                 tracing::warn!(event = "retention.refused", table, "published rows are not pruned: {why}");
@@ -114,7 +124,16 @@ fn look(
         let pruned = plan.prune.run(&mut connection, |rows| {
             metrics.cleaned(&table, rows);
             stopped.try_recv().is_err_and(|error| error == mpsc::TryRecvError::Empty)
-        })?;
+        });
+        let pruned = match pruned {
+            Ok(pruned) => pruned,
+            Err(error) if connection.is_broken() => return Err(error),
+            // One table that is locked, or that we may not delete from, keeps no other from being pruned.
+            Err(error) => {
+                tracing::warn!(event = "retention.failed", table, "published rows cannot be pruned now: {error}");
+                continue;
+            }
+        };
         for (partition, reason) in &pruned.kept {
             tracing::info!(event = "retention.kept", partition, "the partition stays as it is, or as a whole: {reason}");
         }
@@ -123,7 +142,7 @@ fn look(
             tracing::info!(event = "retention.pruned", table, rows = pruned.rows, partitions, "old published rows are gone");
         }
     }
-    Ok(())
+    Ok(are_known)
 }
 
 // === impl Retention ===

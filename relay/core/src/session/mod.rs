@@ -18,6 +18,7 @@ mod start;
 
 pub use flow::{Admission, Begun};
 pub use poll::{Rows, Tick, Work, row_order, row_position};
+pub use poll_check::check_published;
 pub use progress::Confirmation;
 
 use crate::checkpoint::{AcceptedGap, LogPoll, Mode, ReadError, Reading, Record, RecordState};

@@ -163,6 +163,16 @@ fn check_primary(server: &Server) -> Result<(), Fault> {
     Err(Fault { kind: Kind::SourceUnavailable, message: message.into() })
 }
 
+/// Whether what a record calls published is this server's past: after a restore it gives the same transaction ids out again, and rows
+/// that nobody has published look as if they were.
+///
+/// # Errors
+/// The difference.
+pub fn check_published(server: &Server, record: &Record) -> Result<(), Fault> {
+    let nothing = Snapshot::nothing();
+    check_history(server, record.timeline, record.published().unwrap_or(&nothing), record.end_lsn.unwrap_or_default())
+}
+
 /// What a tick saw must be in the server's history, and its transaction ids must not be given out again.
 fn check_history(server: &Server, timeline: u32, tick: &Snapshot, wal_end: Lsn) -> Result<(), Fault> {
     if server.timeline > timeline && server.switch_points.is_empty() && !wal_end.is_zero() {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use relay_core::Kind;
 use relay_core::checkpoint::{Mode, ReadCheckpoint, Record};
+use relay_core::session::check_published;
 use relay_kafka::CheckpointReader;
+use relay_postgres::poll::PollOrder;
 use relay_postgres::prune::Pruned;
 
-use super::refusal::Refusal;
+use super::refusal::{EXIT_BUSY, Refusal};
 use super::run::load_or_report;
 use crate::cli::{Flags, OutboxAction, OutboxArgs, PruneArgs};
 use crate::parts;
@@ -37,6 +39,7 @@ fn prune(flags: &Flags, settings: &Settings, args: &PruneArgs) -> Result<(), Ref
         );
         return Err(Refusal::of(Kind::CheckpointForeign, message));
     }
+    check_published(&server, &record).map_err(|fault| Refusal::of(fault.kind, fault.message))?;
     let mut connection = source.connect_polling(&[])?;
     let tables = source.outbox_tables(&mut connection, &|name| routes.poll_rule(name).is_some())?;
     let wanted: Vec<&String> = tables.iter().filter(|name| args.table.as_ref().is_none_or(|table| *name == table)).collect();
@@ -48,7 +51,11 @@ fn prune(flags: &Flags, settings: &Settings, args: &PruneArgs) -> Result<(), Ref
     let mut made = Vec::new();
     for name in wanted {
         let mut plan = plans(&routes, name, record.published(), is_log).map_err(|why| {
-            let hint = "give it an xid8 column for order `tick`: `relay preset sql NAME --mode poll` prints how";
+            let is_tick = routes.poll_rule(name).is_some_and(|rule| matches!(rule.order, PollOrder::Tick { .. }));
+            let hint = match is_tick {
+                true => "`relay run` stores one within some seconds; then try again",
+                false => "give it an xid8 column for order `tick`: `relay preset sql NAME --mode poll` prints how",
+            };
             Refusal::refused(format!("{name}: {why}"), hint)
         })?;
         age(&mut plan, name, args.older_than)?;
@@ -60,10 +67,21 @@ fn prune(flags: &Flags, settings: &Settings, args: &PruneArgs) -> Result<(), Ref
     }
     for mut plan in made {
         plan.prune.is_dry = args.change.dry_run;
-        let pruned = plan.prune.run(&mut connection, |_| true)?;
+        let pruned = plan.prune.run(&mut connection, |_| true).map_err(|error| failed(&plan.prune.table, error))?;
         print(flags, &plan.prune.table, &pruned, args.change.dry_run);
     }
     Ok(())
+}
+
+/// What ended it; a lock that somebody holds is no fault of the server's.
+fn failed(table: &str, error: relay_postgres::Error) -> Refusal {
+    match error {
+        relay_postgres::Error::Wire(error) if error.sqlstate() == Some("55P03") => {
+            let message = format!("{table}: {error}");
+            Refusal::refused(message, "somebody holds a lock on its rows; what has gone by now stays gone").code(EXIT_BUSY)
+        }
+        error => error.into(),
+    }
 }
 
 /// How old a row must be to go.

@@ -9,7 +9,8 @@ use crate::cli::EXIT_USAGE;
 /// Exit code for what went wrong at work, and for what a command refuses.
 pub(crate) const EXIT_FAILURE: u8 = 1;
 const EXIT_UNREACHED: u8 = 69;
-const EXIT_BUSY: u8 = 75;
+/// Exit code where somebody else is in the way; later it may work.
+pub(crate) const EXIT_BUSY: u8 = 75;
 const EXIT_PERMISSION: u8 = 77;
 const EXIT_CONFIG: u8 = 78;
 
@@ -50,6 +51,12 @@ impl Refusal {
     /// Another cure than the kind's.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// Another exit code than the kind's.
+    pub(crate) fn code(mut self, code: u8) -> Self {
+        self.code = code;
         self
     }
 
