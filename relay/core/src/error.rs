@@ -162,7 +162,7 @@ policy! {
     SourceTls "R0203" Retry, "auth" "connect" "source_unreachable", "check sslmode, sslrootcert and the host name in the server's certificate";
     SourcePermission "R0204" Retry, "auth" "connect" "source_unreachable", "`relay init` prints the role and grants that relay needs";
     SourceLimit "R0205" Retry, "retryable" "connect" "source_unreachable", "raise max_wal_senders, max_replication_slots or max_connections, or end connections nobody needs";
-    SourceUnavailable "R0206" Retry, "retryable" "connect" "source_unreachable", "the server is starting up or shutting down; relay connects as soon as it can";
+    SourceUnavailable "R0206" Retry, "retryable" "connect" "source_unreachable", "the server is starting up, shutting down, or a standby that has yet to catch up or be promoted; relay goes on as soon as it can";
     SourcePooler "R0207" Retry, "config" "connect" "source_unreachable", "connect to the server itself: a transaction pooler cannot carry a replication connection";
     SourceUnfit "R0208" StopStream, "config" "connect" "stopped:R0208", "run `relay doctor`; PostgreSQL 14 or newer with wal_level = logical is needed";
     SourceProtocol "R0209" StopStream, "config" "receive" "stopped:R0209", "report this with the server's version; nothing was skipped";
