@@ -180,7 +180,7 @@ impl Builder {
 
 /// One replica of everything, no waiting for group members, transactions that time out are found within a second, and a
 /// log cleaner that does not ask for 128 MiB at once. A broker killed with -9 may register again only after its old
-/// session has timed out, 9 s by default.
+/// session has timed out, 9 s by default. Golden rows are of a day long gone, which retention would delete at its next look.
 const DEFAULTS: &str = "
 process.roles=broker,controller
 node.id=1
@@ -200,6 +200,7 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=4194304
+log.retention.ms=-1
 num.network.threads=2
 num.io.threads=4
 background.threads=2
