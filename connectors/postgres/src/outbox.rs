@@ -1,7 +1,7 @@
 //! How full an outbox table is: its size, what vacuum has not cleaned, and in poll mode the rows that are still to be published.
 
 use crate::error::Error;
-use crate::poll::{PollOrder, PollRule};
+use crate::poll::{PollOrder, PollRule, xid8, xids};
 use crate::source::Source;
 use relay_core::Snapshot;
 use relay_pgwire::{Connection, quote_identifier, quote_literal};
@@ -58,12 +58,11 @@ impl Wanting {
             (PollOrder::Tick { xid, .. }, Some(published)) => {
                 // As the tick query: a union, so that each half is read by the index.
                 let xid = quote_identifier(xid);
-                let open: Vec<String> = published.xip().iter().map(u64::to_string).collect();
                 format!(
-                    "SELECT {age} AS at FROM {table} WHERE {xid} >= '{}'::xid8{and} UNION ALL \
-                     SELECT {age} FROM {table} WHERE {xid} = ANY ('{{{}}}'::xid8[]){and}",
-                    published.xmax(),
-                    open.join(",")
+                    "SELECT {age} AS at FROM {table} WHERE {xid} >= {}{and} UNION ALL \
+                     SELECT {age} FROM {table} WHERE {xid} = ANY ({}){and}",
+                    xid8(published.xmax()),
+                    xids(published.xip())
                 )
             }
             (PollOrder::Tick { .. }, None) => return None,

@@ -14,6 +14,7 @@ use relay_pgwire::{Answer, Column, Connection, Rows, quote_identifier, quote_lit
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use table::{Mark, PollColumns, PollOrder, PollRule, PolledTable};
+pub(crate) use table::{seen_by, xid8, xids};
 
 /// What polling must know beyond the source.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::outbox::quoted;
-use crate::poll::{Mark, PollOrder, PollRule};
+use crate::poll::{Mark, PollOrder, PollRule, seen_by};
 use relay_core::Snapshot;
 use relay_pgwire::{Connection, quote_identifier, quote_literal};
 use std::time::Duration;
@@ -78,10 +78,7 @@ impl Proof {
 
     fn condition(&self) -> String {
         match self {
-            Proof::Seen { xid, published } => {
-                let xid = quote_identifier(xid);
-                format!("{xid} < '{}'::xid8 AND pg_visible_in_snapshot({xid}, '{published}'::pg_snapshot)", published.xmax())
-            }
+            Proof::Seen { xid, published } => seen_by(published, &quote_identifier(xid)),
             Proof::Marked(condition) => condition.clone(),
         }
     }
@@ -139,7 +136,7 @@ impl Prune {
     fn leaves(&self, connection: &mut Connection) -> Result<Vec<Leaf>, Error> {
         const WHAT: &str = "the table and its partitions";
         let (schema, table) = self.table.split_once('.').unwrap_or(("public", &self.table));
-        let root = format!("{}.{}", quote_identifier(schema), quote_identifier(table));
+        let root = quoted(&self.table);
         let sql = format!(
             "SELECT n.nspname, l.relname, pg_get_expr(l.relpartbound, l.oid), \
              pg_get_partkeydef(p.oid), (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a, pg_partitioned_table k \

@@ -1,7 +1,7 @@
 //! The outbox tables: whether relay may do with them what it is told to, how full they are, and who else is at work on them.
 
 use super::tables::Table;
-use super::{Examination, Finding, OutboxRule, bytes};
+use super::{Examination, Finding, OF_TABLES, OutboxRule, bytes};
 use crate::detect::dispatchers;
 use crate::poll::{Mark, PollOrder};
 use relay_pgwire::{quote_identifier, quote_literal};
@@ -18,7 +18,6 @@ const TIME_OFF_S: f64 = 300.0;
 impl Examination<'_> {
     /// PG013, PG021, PG022, PG026 and PG027, each at least once.
     pub(super) fn outboxes(&mut self, tables: &[Table]) {
-        const IDS: [&str; 5] = ["PG013", "PG021", "PG022", "PG026", "PG027"];
         let before = self.findings.len();
         for table in tables {
             let rule = (self.expected.outbox)(&table.raw());
@@ -32,7 +31,7 @@ impl Examination<'_> {
             self.clock(table, &rule);
         }
         self.others();
-        for id in IDS {
+        for id in OF_TABLES {
             if !self.findings[before..].iter().any(|finding| finding.id == id) {
                 self.add(Finding::ok(id, well(id, tables.len())));
             }

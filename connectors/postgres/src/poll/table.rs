@@ -74,7 +74,7 @@ pub struct PollColumns {
     pub key: Vec<usize>,
 }
 
-fn xid8(xid: u64) -> String {
+pub(crate) fn xid8(xid: u64) -> String {
     format!("'{xid}'::xid8")
 }
 
@@ -82,8 +82,13 @@ fn snapshot(snapshot: &Snapshot) -> String {
     format!("'{snapshot}'::pg_snapshot")
 }
 
+/// SQL that is true of a row which the snapshot sees, going by its xid8 column, given as an identifier: by the index, then exactly.
+pub(crate) fn seen_by(by: &Snapshot, xid: &str) -> String {
+    format!("{xid} < {} AND pg_visible_in_snapshot({xid}, {})", xid8(by.xmax()), snapshot(by))
+}
+
 /// A list of xids as an array literal.
-fn xids(list: &[u64]) -> String {
+pub(crate) fn xids(list: &[u64]) -> String {
     let list: Vec<String> = list.iter().map(u64::to_string).collect();
     format!("'{{{}}}'::xid8[]", list.join(","))
 }
@@ -210,10 +215,9 @@ impl PolledTable {
     pub fn mark_left(&self, published: &Snapshot, half: Option<(&Snapshot, i64)>, limit: usize) -> Option<String> {
         let PollOrder::Tick { xid, order } = &self.rule.order else { return None };
         let xid = quote_identifier(xid);
-        let seen = |by: &Snapshot| format!("{xid} < {} AND pg_visible_in_snapshot({xid}, {})", xid8(by.xmax()), snapshot(by));
-        let mut left = seen(published);
+        let mut left = seen_by(published, &xid);
         if let Some((tick, order_value)) = half {
-            left = format!("({left} OR {} AND {} <= {order_value})", seen(tick), quote_identifier(order));
+            left = format!("({left} OR {} AND {} <= {order_value})", seen_by(tick, &xid), quote_identifier(order));
         }
         if self.rule.mark == Mark::Keep {
             return None;

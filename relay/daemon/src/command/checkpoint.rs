@@ -11,6 +11,7 @@ use relay_kafka::{CheckpointReader, Deps};
 use relay_postgres::Source;
 use relay_postgres::poll::Hold;
 
+use super::confirm::confirm;
 use super::refusal::Refusal;
 use super::run::load_or_report;
 use crate::cli::{ChangeArgs, CheckpointAction, CheckpointArgs, Flags};
@@ -80,7 +81,7 @@ fn init(flags: &Flags, settings: &Settings, change: ChangeArgs) -> Result<(), Re
         return Ok(());
     }
     if !change.yes {
-        confirm(&settings.name, &mut std::io::stdin().lock())?;
+        confirm_store(&settings.name, &mut std::io::stdin().lock())?;
     }
     // Held, the slot cannot be taken by a relay that starts meanwhile, nor moved. Nothing is confirmed to it.
     let held = source.stream(Lsn::ZERO, settings.source.log.max_message.as_usize()).map_err(|error| match error.kind() {
@@ -117,7 +118,7 @@ fn init_polling(
     if change.dry_run {
         eprintln!("dry run: nothing is stored in topic {}", settings.delivery.checkpoint_topic);
     } else if !change.yes {
-        confirm(&settings.name, &mut std::io::stdin().lock())?;
+        confirm_store(&settings.name, &mut std::io::stdin().lock())?;
     }
     // Held, the lock keeps every relay of this pipeline waiting.
     let Hold::Held(held) = source.hold_lock(&polling.poll)? else {
@@ -222,17 +223,9 @@ fn record(server: &Server, reading: &Reading, session: &session::Config) -> Reco
 }
 
 /// Asks for the pipeline's name.
-fn confirm(name: &str, answers: &mut impl BufRead) -> Result<(), Refusal> {
-    eprint!("This stores the slot's position as the checkpoint of pipeline `{name}`. Type its name to go on: ");
-    let mut line = String::new();
-    let read = answers.read_line(&mut line).unwrap_or(0);
-    if read == 0 {
-        eprintln!();
-    }
-    match line.trim() == name {
-        true => Ok(()),
-        false => Err(Refusal::refused("the name was not typed; nothing was stored", "`--yes` goes on without asking")),
-    }
+fn confirm_store(name: &str, answers: &mut impl BufRead) -> Result<(), Refusal> {
+    let question = format!("This stores the slot's position as the checkpoint of pipeline `{name}`. Type its name");
+    confirm(&question, name, "nothing was stored", answers)
 }
 
 /// Stores one record and waits until Kafka has it.
@@ -278,7 +271,7 @@ mod tests {
     #[test]
     fn only_the_typed_name_goes_on() {
         for (typed, is_good) in [("orders\n", true), (" orders \r\n", true), ("order\n", false), ("", false), ("y\n", false)] {
-            assert_eq!(confirm("orders", &mut typed.as_bytes()).is_ok(), is_good, "{typed:?}");
+            assert_eq!(confirm_store("orders", &mut typed.as_bytes()).is_ok(), is_good, "{typed:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod checkpoint;
+mod confirm;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod init;

@@ -10,6 +10,7 @@ use relay_kafka::CheckpointReader;
 use relay_postgres::poll::PollOrder;
 use relay_postgres::prune::Pruned;
 
+use super::confirm::confirm;
 use super::refusal::{EXIT_BUSY, Refusal};
 use super::run::load_or_report;
 use crate::cli::{Flags, OutboxAction, OutboxArgs, PruneArgs};
@@ -63,7 +64,9 @@ fn prune(flags: &Flags, settings: &Settings, args: &PruneArgs) -> Result<(), Ref
     }
     if !args.change.dry_run && !args.change.yes {
         let tables: Vec<&str> = made.iter().map(|plan| plan.prune.table.as_str()).collect();
-        confirm(&settings.name, &tables)?;
+        let (name, tables) = (&settings.name, tables.join(", "));
+        let question = format!("This deletes published rows of {tables}. Type the pipeline's name, {name},");
+        confirm(&question, name, "nothing was deleted", &mut std::io::stdin().lock())?;
     }
     for mut plan in made {
         plan.prune.is_dry = args.change.dry_run;
@@ -111,18 +114,6 @@ fn newest(settings: &Settings) -> Result<Record, Refusal> {
         let message = format!("no checkpoint of pipeline `{}` in topic {}", settings.name, settings.delivery.checkpoint_topic);
         Refusal::refused(message, "nothing proves what is published before `relay run` has stored one")
     })
-}
-
-fn confirm(name: &str, tables: &[&str]) -> Result<(), Refusal> {
-    eprint!("This deletes published rows of {}. Type the pipeline's name, {name}, to go on: ", tables.join(", "));
-    let mut line = String::new();
-    if std::io::stdin().read_line(&mut line).unwrap_or(0) == 0 {
-        eprintln!();
-    }
-    match line.trim() == name {
-        true => Ok(()),
-        false => Err(Refusal::refused("the name was not typed; nothing was deleted", "`--yes` goes on without asking")),
-    }
 }
 
 fn print(flags: &Flags, table: &str, pruned: &Pruned, is_dry: bool) {

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use relay_core::Kind;
 
+use super::confirm::confirm;
 use super::refusal::Refusal;
 use super::run::load_or_report;
 use crate::cli::{ChangeArgs, Flags, SlotAction, SlotArgs};
@@ -73,14 +74,7 @@ fn drop_slot(flags: &Flags, settings: &Settings, change: ChangeArgs) -> Result<(
         return Ok(());
     }
     if !change.yes {
-        eprint!("{what} Type the slot's name to go on: ");
-        let mut line = String::new();
-        if std::io::stdin().read_line(&mut line).unwrap_or(0) == 0 {
-            eprintln!();
-        }
-        if line.trim() != name {
-            return Err(Refusal::refused("the name was not typed; the slot stays", "`--yes` goes on without asking"));
-        }
+        confirm(&format!("{what} Type the slot's name"), name, "the slot stays", &mut std::io::stdin().lock())?;
     }
     source.drop_slot()?;
     if flags.quiet == 0 {
