@@ -102,7 +102,7 @@ fn the_frontier_follows_the_acknowledgements() {
         for seq in 0..5 {
             let event = event(if seq == 4 { "audit" } else { "shop" }, Some(&format!("k{seq}")), "{}");
             assert_eq!(bench.offer(&event, window.next_ticket().0), Enqueue::Accepted);
-            window.sent(seq, event.size_bytes());
+            window.sent(seq, true, event.size_bytes());
         }
         window.commit(Lsn(transaction * 100 + 50));
     }
@@ -147,7 +147,7 @@ fn a_purge_reports_every_ticket_once() {
         let event = event("shop", Some(&ticket.to_string()), "x");
         assert_eq!(bench.offer(&event, ticket), Enqueue::Accepted);
         window.begin(Lsn(lsn), 0);
-        window.sent(0, event.size_bytes());
+        window.sent(0, true, event.size_bytes());
         window.commit(Lsn(lsn + 5));
         ticket
     };

@@ -118,7 +118,7 @@ impl<'a> ColumnMessage<'a> {
     #[must_use]
     pub fn to_column(&self) -> Column {
         let Self { is_key, name, type_oid, type_modifier } = *self;
-        Column { name: name.into(), type_oid, type_modifier, is_key }
+        Column { name: name.into(), type_oid, type_modifier, type_name: None, is_key }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything that decides whether an event may be called delivered lives in [`session`]; the crates around this one only carry
 //! out its orders. A value travels [`change`] -> [`event`] -> [`sink`], its acknowledgement comes back through [`window`].
 
+pub mod catalog;
 pub mod change;
 pub mod checkpoint;
 #[cfg(any(test, feature = "conformance"))]
@@ -18,6 +19,7 @@ pub mod snapshot;
 pub mod value;
 pub mod window;
 
+pub use catalog::{Catalog, CatalogColumn, CatalogType, TypeForm};
 pub use change::{Change, Transaction};
 pub use error::{Directive, Kind};
 pub use event::Event;

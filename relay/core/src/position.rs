@@ -20,6 +20,26 @@ pub struct Position {
 pub enum RelayPos<'a> {
     /// A change of the log: `16B374D848.3`.
     Log(Position),
+    /// One of several records of a change of the log, counted from 0: `16B374D848.3.0`.
+    Part(Position, u8),
+    /// A row of a snapshot, named by its record's topic and key beside this: the consistent point, or the commit of the high
+    /// watermark: `16B374D848.s`.
+    Snapshot(Lsn),
+    /// A row of a snapshot of a table without key: `16B374D848.s.<chunk>.<row>`.
+    SnapshotRow {
+        /// As with [`RelayPos::Snapshot`].
+        lsn: Lsn,
+        /// Number of the chunk.
+        chunk: u64,
+        /// Number of the row in the chunk.
+        row: u64,
+    },
+    /// A message outside of transactions: `16B374D848.m`, the message's own LSN.
+    Message(Lsn),
+    /// The BEGIN record of a transaction, by its commit: `16B374D848.b`.
+    Begin(Lsn),
+    /// The END record of a transaction, by its commit: `16B374D848.e`.
+    End(Lsn),
     /// A row polled with order `tick`: `x751.42`.
     Tick {
         /// Text of its xid8 column.
@@ -38,31 +58,39 @@ pub enum RelayPos<'a> {
 
 impl Position {
     fn write(&self, out: &mut Vec<u8>) {
-        const HEX: &[u8; 16] = b"0123456789ABCDEF";
-        let mut digits = [0u8; 37];
-        let mut at = digits.len();
-        let mut seq = self.seq;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (seq % 10) as u8;
-            seq /= 10;
-            if seq == 0 {
-                break;
-            }
-        }
-        at -= 1;
-        digits[at] = b'.';
-        let mut lsn = self.commit_lsn.0;
-        loop {
-            at -= 1;
-            digits[at] = HEX[(lsn & 15) as usize];
-            lsn >>= 4;
-            if lsn == 0 {
-                break;
-            }
-        }
-        out.extend_from_slice(&digits[at..]);
+        write_hex(self.commit_lsn, out);
+        out.push(b'.');
+        write_decimal(self.seq, out);
     }
+}
+
+fn write_hex(lsn: Lsn, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut digits = [0u8; 16];
+    let (mut at, mut rest) = (digits.len(), lsn.0);
+    loop {
+        at -= 1;
+        digits[at] = HEX[(rest & 15) as usize];
+        rest >>= 4;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn write_decimal(number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 // === impl RelayPos ===
@@ -72,6 +100,34 @@ impl RelayPos<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             RelayPos::Log(position) => position.write(out),
+            RelayPos::Part(position, sub) => {
+                position.write(out);
+                out.push(b'.');
+                write_decimal(u64::from(*sub), out);
+            }
+            RelayPos::Snapshot(lsn) => {
+                write_hex(*lsn, out);
+                out.extend_from_slice(b".s");
+            }
+            RelayPos::SnapshotRow { lsn, chunk, row } => {
+                write_hex(*lsn, out);
+                out.extend_from_slice(b".s.");
+                write_decimal(*chunk, out);
+                out.push(b'.');
+                write_decimal(*row, out);
+            }
+            RelayPos::Message(lsn) => {
+                write_hex(*lsn, out);
+                out.extend_from_slice(b".m");
+            }
+            RelayPos::Begin(lsn) => {
+                write_hex(*lsn, out);
+                out.extend_from_slice(b".b");
+            }
+            RelayPos::End(lsn) => {
+                write_hex(*lsn, out);
+                out.extend_from_slice(b".e");
+            }
             RelayPos::Tick { xid, order } => {
                 out.push(b'x');
                 out.extend_from_slice(xid);
@@ -89,7 +145,12 @@ impl RelayPos<'_> {
     #[must_use]
     pub fn lsn(&self) -> Option<Lsn> {
         match self {
-            RelayPos::Log(position) => Some(position.commit_lsn),
+            RelayPos::Log(position) | RelayPos::Part(position, _) => Some(position.commit_lsn),
+            RelayPos::Snapshot(lsn)
+            | RelayPos::SnapshotRow { lsn, .. }
+            | RelayPos::Message(lsn)
+            | RelayPos::Begin(lsn)
+            | RelayPos::End(lsn) => Some(*lsn),
             RelayPos::Tick { .. } | RelayPos::Claim { .. } => None,
         }
     }
@@ -103,13 +164,9 @@ impl From<Position> for RelayPos<'_> {
 
 impl fmt::Display for RelayPos<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RelayPos::Log(position) => position.fmt(f),
-            RelayPos::Tick { xid, order } => {
-                write!(f, "x{}.{}", String::from_utf8_lossy(xid), String::from_utf8_lossy(order))
-            }
-            RelayPos::Claim { order } => write!(f, "x.{}", String::from_utf8_lossy(order)),
-        }
+        let mut text = Vec::new();
+        self.write(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
@@ -139,6 +196,12 @@ mod tests {
         }
         for (position, text) in [
             (RelayPos::Tick { xid: b"751", order: b"42" }, "x751.42"),
+            (RelayPos::Part(Position { commit_lsn: Lsn(0x16_B374_D848), seq: 3 }, 2), "16B374D848.3.2"),
+            (RelayPos::Snapshot(Lsn(0xA0)), "A0.s"),
+            (RelayPos::SnapshotRow { lsn: Lsn(0xA0), chunk: 7, row: 10 }, "A0.s.7.10"),
+            (RelayPos::Message(Lsn(0xA0)), "A0.m"),
+            (RelayPos::Begin(Lsn(0xA0)), "A0.b"),
+            (RelayPos::End(Lsn(0xA0)), "A0.e"),
             (RelayPos::Claim { order: b"2026-01-02 03:04:05+00" }, "x.2026-01-02 03:04:05+00"),
         ] {
             let mut out = Vec::new();

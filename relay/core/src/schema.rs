@@ -27,6 +27,8 @@ pub struct Column {
     pub type_oid: Oid,
     /// Type modifier, -1 for none.
     pub type_modifier: i32,
+    /// Name of a type that is not built in, as the stream or the catalog has it; for a domain that of its base type.
+    pub type_name: Option<Box<str>>,
     /// Whether the column is part of the replica identity.
     pub is_key: bool,
 }

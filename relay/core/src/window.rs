@@ -92,6 +92,8 @@ pub struct Window {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
+    /// Changes of its transaction that are done once this event is durable: of a change with several records only the last counts.
+    done: u64,
     seq: u64,
     bytes: u64,
 }
@@ -227,11 +229,11 @@ impl Window {
         Ticket(self.next)
     }
 
-    /// The next ticket's event was accepted by the sink.
+    /// The next ticket's event was accepted by the sink; `is_last`: the change has no further record.
     #[inline]
-    pub fn sent(&mut self, seq: u64, bytes: usize) {
+    pub fn sent(&mut self, seq: u64, is_last: bool, bytes: usize) {
         let slot = self.next & (self.slots.len() - 1);
-        self.slots[slot] = Slot { seq, bytes: bytes as u64 };
+        self.slots[slot] = Slot { done: seq + u64::from(is_last), seq, bytes: bytes as u64 };
         self.bytes += bytes as u64;
         self.next += 1;
     }
@@ -280,8 +282,10 @@ impl Window {
         if let Some(front) = self.transactions.front()
             && self.base > front.first.max(before)
         {
-            let seq = self.slots[(self.base - 1) & (self.slots.len() - 1)].seq;
-            self.frontier.inside = Some(Position { commit_lsn: front.commit_lsn, seq });
+            let done = self.slots[(self.base - 1) & (self.slots.len() - 1)].done;
+            if let Some(seq) = done.checked_sub(1) {
+                self.frontier.inside = Some(Position { commit_lsn: front.commit_lsn, seq });
+            }
         }
     }
 

@@ -131,7 +131,7 @@ fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 if has_room {
                     seq += gap;
                     prop_assert_eq!(window.next_ticket(), Ticket(next));
-                    window.sent(seq, bytes);
+                    window.sent(seq, true, bytes);
                     let sent = Sent { ticket: next, seq, bytes: bytes as u64, is_acked: false, is_behind: false };
                     model.transactions.last_mut().expect("open").events.push(sent);
                     next += 1;
@@ -187,5 +187,23 @@ proptest! {
     #[test]
     fn the_frontier_is_that_of_the_naive_model(steps in steps()) {
         play(steps)?;
+    }
+}
+
+#[test]
+fn a_change_of_several_records_counts_only_with_its_last() {
+    let acks = Acks::new(64);
+    let mut window = Window::new(acks.clone(), Limits { bytes: 1 << 20, events: 64 });
+    window.start_at(Frontier { end_lsn: Lsn(10), inside: None });
+    window.begin(Lsn(20), 0);
+    // What comes before the first change, a change of one record, one of two.
+    for (seq, is_last) in [(0, false), (0, true), (1, false), (1, true)] {
+        window.sent(seq, is_last, 1);
+    }
+    let inside = |seq| Some(Position { commit_lsn: Lsn(20), seq });
+    for (ticket, expected) in [(0, None), (1, inside(0)), (2, inside(0)), (3, inside(1))] {
+        acks.done(Ticket(ticket));
+        window.advance(|_| {});
+        assert_eq!(window.frontier(), Frontier { end_lsn: Lsn(10), inside: expected }, "after ticket {ticket}");
     }
 }

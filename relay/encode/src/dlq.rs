@@ -269,7 +269,13 @@ mod tests {
     use relay_core::{Cell, Column, Lsn, Oid, PoisonReason, Position};
 
     fn relation() -> Relation {
-        let column = |name: &str, oid, is_key| Column { name: name.into(), type_oid: Oid(oid), type_modifier: -1, is_key };
+        let column = |name: &str, oid, is_key| Column {
+            name: name.into(),
+            type_oid: Oid(oid),
+            type_modifier: -1,
+            type_name: None,
+            is_key,
+        };
         Relation {
             oid: Oid(1),
             schema: "public".into(),

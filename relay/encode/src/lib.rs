@@ -15,7 +15,7 @@
 //! let routes = Routes::new([Route::new(settings, &FormatSettings::default()).unwrap()]);
 //!
 //! let names = ["id", "aggregatetype", "aggregateid", "type", "payload"];
-//! let column = |name: &str| Column { name: name.into(), type_oid: Oid(25), type_modifier: -1, is_key: name == "id" };
+//! let column = |name: &str| Column { name: name.into(), type_oid: Oid(25), type_modifier: -1, type_name: None, is_key: name == "id" };
 //! let relation = Relation {
 //!     oid: Oid(16_400),
 //!     schema: "public".into(),

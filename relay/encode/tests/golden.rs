@@ -151,6 +151,7 @@ fn run(case: &Case, mode: Mode) -> Option<String> {
             name: name.as_str().into(),
             type_oid: Oid(*oid),
             type_modifier: -1,
+            type_name: None,
             is_key: false,
         };
         let relation = Relation {

@@ -23,8 +23,13 @@ const RELAY: [(&str, u32); 11] = [
 ];
 
 fn relation(columns: &[(&str, u32)]) -> Relation {
-    let column =
-        |&(name, oid): &(&str, u32)| Column { name: name.into(), type_oid: Oid(oid), type_modifier: -1, is_key: name == "id" };
+    let column = |&(name, oid): &(&str, u32)| Column {
+        name: name.into(),
+        type_oid: Oid(oid),
+        type_modifier: -1,
+        type_name: None,
+        is_key: name == "id",
+    };
     Relation {
         oid: Oid(1),
         schema: "public".into(),

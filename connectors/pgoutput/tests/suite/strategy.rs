@@ -75,7 +75,7 @@ fn row(in_stream: bool) -> BoxedStrategy<Model> {
 fn shape(in_stream: bool) -> BoxedStrategy<Model> {
     let column = (name(), oid(), any::<i32>(), any::<bool>()).prop_map(|(name, type_oid, type_modifier, is_key)| {
         let name = name.into();
-        Column { name, type_oid, type_modifier, is_key }
+        Column { name, type_oid, type_modifier, type_name: None, is_key }
     });
     let identity = prop_oneof![
         Just(ReplicaIdentity::Default),

@@ -100,6 +100,7 @@ fn table(row: &Row, published: &Published) -> Result<Table, Error> {
                 name: name.as_str().into(),
                 type_oid: Oid(*oid),
                 type_modifier: *modifier,
+                type_name: None,
                 is_key: false,
             })
             .collect(),

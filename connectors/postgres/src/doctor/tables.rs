@@ -94,6 +94,7 @@ impl Examination<'_> {
                     name: row.get(0)?.into(),
                     type_oid: row.get(1)?.parse().ok().map(Oid)?,
                     type_modifier: row.get(2)?.parse().ok()?,
+                    type_name: None,
                     is_key: row.get(3) == Some("t"),
                 })
             };

@@ -28,6 +28,8 @@ pub(super) struct Flow {
 struct Open {
     commit_lsn: Lsn,
     next_seq: u64,
+    /// Records of the current change that were sent.
+    parts: u64,
     /// All of it was handled before.
     is_covered: bool,
     /// Changes below this index were handled before.
@@ -119,8 +121,13 @@ impl Session {
         if !is_covered && !is_continued {
             self.window.begin(commit_lsn, commit_time_us);
         }
-        self.flow.open =
-            Some(Open { commit_lsn, next_seq: 0, is_covered, skip_below: seen.map_or(0, |inside| inside.seq.saturating_add(1)) });
+        self.flow.open = Some(Open {
+            commit_lsn,
+            next_seq: 0,
+            parts: 0,
+            is_covered,
+            skip_below: seen.map_or(0, |inside| inside.seq.saturating_add(1)),
+        });
         Ok(Begun::Read)
     }
 
@@ -162,13 +169,33 @@ impl Session {
         self.window.next_ticket()
     }
 
-    /// The sink accepted the event of the current change.
+    /// The sink accepted the event of the current change, its only or last one; [`Session::passed`] follows.
     #[inline]
     pub fn sent(&mut self, bytes: usize) {
-        if let Some(open) = self.flow.open {
+        self.sent_as(true, bytes);
+    }
+
+    /// The sink accepted a record of the current change, and another one of the same change is to come: only with the last one the
+    /// change counts as done. Also for what stands beside the changes of a transaction, its BEGIN before and its END behind them.
+    #[inline]
+    pub fn sent_part(&mut self, bytes: usize) {
+        self.sent_as(false, bytes);
+    }
+
+    #[inline]
+    fn sent_as(&mut self, is_last: bool, bytes: usize) {
+        if let Some(open) = &mut self.flow.open {
             debug_assert!(!open.is_covered && open.next_seq >= open.skip_below, "an event is sent once");
-            self.window.sent(open.next_seq, bytes);
+            open.parts += 1;
+            self.window.sent(open.next_seq, is_last, bytes);
         }
+    }
+
+    /// Records of the current change that were sent before the sink was full: the next one to offer.
+    #[inline]
+    #[must_use]
+    pub fn parts_sent(&self) -> u64 {
+        self.flow.open.map_or(0, |open| open.parts)
     }
 
     /// The current change is dealt with: covered, filtered, skipped, or sent.
@@ -179,6 +206,7 @@ impl Session {
                 self.flow.inside = Some(Position { commit_lsn: open.commit_lsn, seq: open.next_seq });
             }
             open.next_seq = open.next_seq.saturating_add(1);
+            open.parts = 0;
         }
     }
 

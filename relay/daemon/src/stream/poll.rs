@@ -216,6 +216,7 @@ impl Shape {
             name: column.name.as_str().into(),
             type_oid: column.type_oid,
             type_modifier: column.type_modifier,
+            type_name: None,
             is_key: false,
         };
         self.relation.columns = columns.iter().map(column).collect();

@@ -105,6 +105,7 @@ mod tests {
             name: (*name).into(),
             type_oid: Oid(*type_oid),
             type_modifier: -1,
+            type_name: None,
             is_key: false,
         };
         Relation {

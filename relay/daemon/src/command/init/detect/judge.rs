@@ -277,6 +277,7 @@ mod tests {
             name: (*name).into(),
             type_oid: Oid(*oid),
             type_modifier: -1,
+            type_name: None,
             is_key: false,
         };
         Table {
