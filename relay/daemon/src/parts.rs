@@ -1,14 +1,14 @@
 //! From settings to each component's own configuration, and from there to the component: the one place where both are known.
 
 use crate::settings::{
-    Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, RecordTimestamp, Secret, Settings, SinkKind, SourceMode,
+    Capture, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, RecordTimestamp, Secret, Settings, SinkKind, SourceMode,
 };
 use crate::stream::{self, Routes};
 use crate::supervise::SinkParts;
 use relay_core::session;
 use relay_core::{Acks, Lsn};
 use relay_encode::{FormatSettings, Order, OutboxSettings, Route, RouterValue};
-use relay_postgres::Source;
+use relay_postgres::{Publish, Source};
 use relay_postgres::poll::PollConfig;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -41,12 +41,22 @@ pub(crate) fn source(settings: &Settings) -> Result<Source, String> {
         },
         origin: if log.origin == OriginFilter::None { "none".into() } else { "any".into() },
         wal_sender_timeout_ms: log.wal_sender_timeout.as_millis() as u64,
-        inserts_only: settings
-            .outbox
-            .iter()
-            .all(|outbox| outbox.on_update.is_none_or(|on| on == crate::settings::OnUpdate::Ignore)),
+        publish: publish(settings),
         password,
     }))
+}
+
+/// What the publication must send, for every outbox and capture to get what it asks for.
+fn publish(settings: &Settings) -> Publish {
+    let takes_truncates = |capture: &Capture| capture.operations.iter().any(|operation| operation == "truncate");
+    let takes_updates = |outbox: &Outbox| outbox.on_update.is_some_and(|on| on != crate::settings::OnUpdate::Ignore);
+    if settings.capture.iter().any(takes_truncates) {
+        Publish::All
+    } else if !settings.capture.is_empty() || settings.outbox.iter().any(takes_updates) {
+        Publish::Rows
+    } else {
+        Publish::Inserts
+    }
 }
 
 /// The routes, compiled as far as they can be without their tables.

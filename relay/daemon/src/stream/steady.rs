@@ -146,7 +146,7 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
         proto_version: None,
         origin: "any".into(),
         wal_sender_timeout_ms: 30_000,
-        inserts_only: true,
+        publish: relay_postgres::Publish::Inserts,
         password: None,
     });
     let mut kafka = relay_kafka::Config::new("steady", brokers);
