@@ -36,6 +36,7 @@
 
 mod array;
 mod binary;
+mod capture;
 pub mod detect;
 pub mod dlq;
 mod encode;
@@ -64,6 +65,7 @@ mod timestamp;
 mod topic;
 mod wrap;
 
+pub use capture::{CaptureSettings, FlatSettings};
 pub use encode::{FilterReason, Outcome};
 pub use error::{PlanError, RouteError};
 pub use message::MessagePlans;
