@@ -1,5 +1,9 @@
 //! From settings to each component's own configuration, and from there to the component: the one place where both are known.
 
+mod encode;
+
+pub(crate) use encode::{capture_settings, format, outbox_settings};
+
 use crate::settings::{
     Capture, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, RecordTimestamp, Secret, Settings, SinkKind, SourceMode,
 };
@@ -76,14 +80,6 @@ pub(crate) fn routes(settings: &Settings) -> Result<Routes, String> {
     Ok(Routes::new(relay_encode::Routes::new(routes)))
 }
 
-/// Where rows come from.
-fn mode(settings: &Settings) -> relay_encode::Mode {
-    match settings.source.mode {
-        SourceMode::Log => relay_encode::Mode::Log,
-        SourceMode::Poll => relay_encode::Mode::Poll,
-    }
-}
-
 /// How to poll, and how the session reads then. `ends_in_log`: only up to a new slot.
 pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bool) -> (stream::poll::Config, session::Reads) {
     let poll = &settings.source.poll;
@@ -109,68 +105,6 @@ pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bo
         named,
     };
     (config, reads)
-}
-
-/// What every route shares.
-pub(crate) fn format(settings: &Settings) -> FormatSettings {
-    let format = &settings.format;
-    FormatSettings {
-        mode: mode(settings),
-        pipeline: settings.name.clone(),
-        topic_prefix: format.topic_prefix.clone(),
-        compat: format.compat.as_str().to_owned(),
-        schemas: format.schemas,
-        position_header: format.position_header,
-        source_header: format.source_header,
-        record_timestamp: match format.record_timestamp {
-            RecordTimestamp::Commit => relay_encode::RecordTimestamp::Commit,
-            RecordTimestamp::Now => relay_encode::RecordTimestamp::Now,
-        },
-        invalid_utf8: format.invalid_utf8.as_str().to_owned(),
-        internal_topics: vec![settings.delivery.checkpoint_topic.clone(), settings.delivery.dlq_topic.clone()],
-        allowed_topics: settings.sink.kafka.allowed_topics.clone(),
-    }
-}
-
-/// One `[[outbox]]` as the encoder reads it.
-pub(crate) fn outbox_settings(outbox: &Outbox) -> OutboxSettings {
-    let router = outbox.router.0.iter().map(|(name, value)| (name.clone(), RouterValue::Text(value.clone()))).collect();
-    OutboxSettings {
-        preset: Some(outbox.preset.clone()),
-        table: outbox.table.clone(),
-        message: outbox.message.clone(),
-        format: Some(outbox.format.as_str().to_owned()),
-        matches: outbox.condition.clone(),
-        id: outbox.id.clone(),
-        topic: outbox.topic.clone(),
-        topic_from: outbox.topic_from.clone().filter(|text| !text.is_empty()),
-        topic_match: outbox.topic_match.clone().filter(|text| !text.is_empty()),
-        key: outbox.key.clone(),
-        value: outbox.value.clone(),
-        value_encoding: outbox.value_encoding.clone(),
-        envelope: outbox.envelope.clone(),
-        schema_version: outbox.schema_version.clone(),
-        headers: outbox.headers.clone(),
-        missing_columns: outbox.missing_columns.map(|value| value.as_str().to_owned()),
-        event_type: outbox.event_type.clone(),
-        timestamp: outbox.timestamp.clone(),
-        partition: outbox.partition.clone(),
-        traceparent: outbox.traceparent.clone(),
-        tracestate: outbox.tracestate.clone(),
-        baggage: outbox.baggage.clone(),
-        trace_properties: outbox.trace_properties.clone(),
-        tombstone_on_null: outbox.tombstone_on_null,
-        dataschema: outbox.dataschema.clone(),
-        on_update: outbox.on_update.map(|value| value.as_str().to_owned()),
-        on_non_transactional: None,
-        on_scheduled: outbox.on_scheduled.map(|value| value.as_str().to_owned()),
-        after_publish: outbox.after_publish.clone(),
-        order: outbox.order.clone(),
-        retention: outbox.retention,
-        source_name: outbox.source_name.clone(),
-        outbox_id: (outbox.outbox_id != 0).then_some(outbox.outbox_id as i64),
-        router: (!outbox.router.0.is_empty()).then_some(router),
-    }
 }
 
 /// What the session must know.
