@@ -63,9 +63,13 @@ pub mod sql;
 mod template;
 mod timestamp;
 mod topic;
+mod types;
 mod wrap;
 
-pub use capture::{CaptureSettings, FlatSettings};
+pub use capture::{
+    Capture, CapturePlan, CaptureSettings, Captures, Context, Encoded, FlatSettings, LogicalMessages, Marker, RecordOrder,
+    SnapshotMarker,
+};
 pub use encode::{FilterReason, Outcome};
 pub use error::{PlanError, RouteError};
 pub use message::MessagePlans;
