@@ -5,13 +5,13 @@ mod encode;
 pub(crate) use encode::{capture_settings, format, outbox_settings};
 
 use crate::settings::{
-    Capture, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, RecordTimestamp, Secret, Settings, SinkKind, SourceMode,
+    Capture, Compat, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, Secret, Settings, SinkKind,
 };
 use crate::stream::{self, Routes};
 use crate::supervise::SinkParts;
 use relay_core::session;
 use relay_core::{Acks, Lsn};
-use relay_encode::{FormatSettings, Order, OutboxSettings, Route, RouterValue};
+use relay_encode::{Captures, Order, Route};
 use relay_postgres::{Publish, Source};
 use relay_postgres::poll::PollConfig;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -77,7 +77,17 @@ pub(crate) fn routes(settings: &Settings) -> Result<Routes, String> {
             }
         }
     }
-    Ok(Routes::new(relay_encode::Routes::new(routes)))
+    Ok(Routes::new(relay_encode::Routes::new(routes), captures(settings)?))
+}
+
+/// The captures, compiled as far as they can be without their tables.
+pub(crate) fn captures(settings: &Settings) -> Result<Captures, String> {
+    let all = settings.capture.iter().map(capture_settings).collect();
+    Captures::new(all, &format(settings)).map_err(|errors| {
+        let text: Vec<String> =
+            errors.iter().map(|(index, error)| format!("capture[{index}].{}: {}", error.field, error.message)).collect();
+        text.join("; ")
+    })
 }
 
 /// How to poll, and how the session reads then. `ends_in_log`: only up to a new slot.
@@ -153,6 +163,10 @@ pub(crate) fn stream(settings: &Settings) -> stream::Config {
         status_interval,
         server_shutdown_grace: log.server_shutdown_grace,
         watchdog: settings.admin.watchdog,
+        transaction_metadata: settings.format.transaction_metadata,
+        loose_messages: log.nontransactional_messages,
+        tells_lost_values: settings.format.compat == Compat::Debezium,
+        heartbeat_interval: settings.format.heartbeat_interval,
     }
 }
 

@@ -150,7 +150,7 @@ fn default_toml(key: &Key) -> Option<String> {
 
 fn not_yet(path: &str) -> String {
     match NOT_YET.iter().find(|rule| rule.key == path).map(|rule| rule.takes) {
-        Some(Takes::Default | Takes::Nothing) => " *Not in this version.*".to_owned(),
+        Some(Takes::Default) => " *Not in this version.*".to_owned(),
         Some(Takes::Words(words)) => {
             format!(
                 " *In this version only {}.*",

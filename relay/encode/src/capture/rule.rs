@@ -280,6 +280,12 @@ impl Captures {
         self.captures.iter().find(|capture| capture.takes_table(&name))
     }
 
+    /// Whether logical messages of any prefix are published.
+    #[must_use]
+    pub fn has_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
     /// Whether logical messages of that prefix are published.
     #[must_use]
     pub fn takes_message(&self, prefix: &str) -> bool {
