@@ -37,6 +37,7 @@
 mod array;
 mod binary;
 mod capture;
+mod cloudevents;
 pub mod detect;
 pub mod dlq;
 mod encode;

@@ -63,7 +63,7 @@ pub(crate) fn write(ms: i64, form: TimeForm, out: &mut Vec<u8>) {
 }
 
 /// Year, month and day of a number of days since 1970-01-01.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+pub(crate) fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

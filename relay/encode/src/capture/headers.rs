@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::format::Format;
-use super::plan::{CapturePlan, Scratch};
+use super::plan::{Body, CapturePlan, Scratch};
 use super::rule::Shape;
 use super::step::{Sides, Step, Steps};
 use relay_core::{Event, Poison, RelayPos};
@@ -41,6 +41,9 @@ impl CapturePlan {
                 metadata.write_text(step.op(), &self.source, context, event.out());
                 event.end_header(name);
             }
+        }
+        if let Body::CloudEvents(body) = &self.body {
+            self.write_cloudevents_headers(body, context, steps, (step, part), sides, scratch, event)?;
         }
         format.write_own_headers(part_of(context.pos, part, steps.count), event);
         Ok(())

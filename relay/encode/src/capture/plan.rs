@@ -1,5 +1,6 @@
 //! A capture meets its table: names, types and everything constant of a record are worked out once per relation version.
 
+use super::cloudevents::CloudEventsBody;
 use super::column::{ColumnBuilder, ColumnPlan, Seen};
 use super::flat::FlatRule;
 use super::key::{self, Chosen};
@@ -59,7 +60,7 @@ pub(super) enum Body {
         head: Box<[u8]>,
     },
     Flat(FlatBody),
-    CloudEvents,
+    CloudEvents(CloudEventsBody),
 }
 
 /// What is constant of a flat value.
@@ -87,6 +88,8 @@ pub(super) struct Scratch {
     /// Keys that are held against each other.
     pub(super) old_key: Vec<u8>,
     pub(super) new_key: Vec<u8>,
+    /// Id of a CloudEvent.
+    pub(super) id: Vec<u8>,
 }
 
 // === impl CapturePlan ===
@@ -272,7 +275,7 @@ impl Body {
                 Body::Debezium { head: head.into() }
             }
             Shape::Flat(flat) => Body::Flat(FlatBody::new(flat, format, columns, topic)),
-            Shape::CloudEvents => Body::CloudEvents,
+            Shape::CloudEvents => Body::CloudEvents(CloudEventsBody::new(format, relation)),
         }
     }
 }
