@@ -132,6 +132,16 @@ impl ColumnPlan {
         }
     }
 
+    /// Appends what a dlq record shows of a masked value, which may be the very reason why it cannot be published.
+    pub(super) fn write_shown(&self, value: Value<'_>, seen: &mut Seen, out: &mut Vec<u8>) {
+        match (value, &self.mask) {
+            (Value::Text(text) | Value::Binary(text), Some(mask)) => {
+                self.write_masked(mask, &String::from_utf8_lossy(text), seen, out);
+            }
+            _ => out.extend_from_slice(&self.null),
+        }
+    }
+
     fn write_unavailable(&self, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
         if let Some(mask @ (Mask::Stars(_) | Mask::Null)) = &self.mask {
             // What they show does not depend on the value.
