@@ -63,7 +63,7 @@ impl Case {
         let mut case = Self {
             name: String::new(),
             format: FormatSettings { pipeline: "srv".into(), run_id: "run".into(), ..FormatSettings::default() },
-            capture: CaptureSettings::default(),
+            capture: CaptureSettings { tables: vec!["*".into()], ..CaptureSettings::default() },
             relation: Relation {
                 oid: Oid(16_400),
                 schema: "public".into(),
