@@ -6,7 +6,8 @@ use relay_core::catalog::{Catalog, CatalogColumn};
 use relay_core::change::OldRow;
 use relay_core::{Cell, Change, Column, Event, Lsn, Oid, Position, Relation, RelayPos, ReplicaIdentity, Row, Transaction, Xid};
 use relay_encode::{
-    CapturePlan, CaptureSettings, Captures, Context, Encoded, FormatSettings, LogicalMessages, Marker, RecordOrder, SnapshotMarker,
+    CapturePlan, CaptureSettings, Captures, Context, Encoded, FormatSettings, LogicalMessages, Marker, RecordOrder,
+    SnapshotMarker,
 };
 use serde_json::Value as Json;
 use std::fmt::Write as _;
@@ -82,7 +83,8 @@ impl Case {
         };
         let mut is_record = false;
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-            is_record |= line == "[record]" || line.starts_with("filtered") || line.starts_with("poison") || line.starts_with("refused");
+            is_record |=
+                line == "[record]" || line.starts_with("filtered") || line.starts_with("poison") || line.starts_with("refused");
             if is_record {
                 let line = line.replace("@source", SOURCE).replace("@now", NOW);
                 let _ = writeln!(case.expected, "{line}");
@@ -291,8 +293,7 @@ fn print(event: &Event) -> String {
     for document in [event.key(), event.value()].into_iter().flatten() {
         serde_json::from_slice::<Json>(document).unwrap_or_else(|error| panic!("{error}: {}", text(Some(document))));
     }
-    let mut printed =
-        format!("[record]\ntopic: {}\nkey: {}\nvalue: {}\n", event.topic(), text(event.key()), text(event.value()));
+    let mut printed = format!("[record]\ntopic: {}\nkey: {}\nvalue: {}\n", event.topic(), text(event.key()), text(event.value()));
     for (name, value) in event.headers() {
         let _ = writeln!(printed, "header {}: {}", text(Some(name)), text(value));
     }

@@ -5,6 +5,7 @@ use super::format::Format;
 use super::plan::{Body, CapturePlan, Scratch};
 use super::rule::Shape;
 use super::step::{Sides, Step, Steps};
+use crate::contract::write_context;
 use relay_core::{Event, Poison, RelayPos};
 
 // === impl CapturePlan ===
@@ -101,14 +102,6 @@ impl Format {
 
     /// The four context headers of `compat = "debezium"`.
     pub(super) fn write_context(&self, event: &mut Event) {
-        let values = [
-            ("__debezium.context.connectorLogicalName", &*self.prefix),
-            ("__debezium.context.taskId", "0"),
-            ("__debezium.context.connectorName", "postgresql"),
-            ("__debezium.context.runId", &self.run_id),
-        ];
-        for (name, value) in values {
-            event.header(name, Some(value.as_bytes()));
-        }
+        write_context(&self.prefix, &self.run_id, event);
     }
 }
