@@ -63,6 +63,7 @@ pub mod sql;
 mod template;
 mod timestamp;
 mod topic;
+mod types;
 mod wrap;
 
 pub use capture::{CaptureSettings, FlatSettings};
