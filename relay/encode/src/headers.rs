@@ -77,7 +77,7 @@ impl HeaderStep {
             HeaderStep::Connect { name, field, kind } => {
                 match field.read(row)? {
                     Piece::Text(text) => {
-                        kind.write_connect_text(text, event.out()).map_err(|poison| field.poison(&poison.message))?;
+                        kind.write_connect_header(text, event.out()).map_err(|poison| field.poison(&poison.message))?;
                         event.end_header(name);
                     }
                     _ => event.header(name, None),

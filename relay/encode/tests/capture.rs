@@ -149,7 +149,10 @@ impl Case {
         let (name, kind) = (words.next().expect("a name"), words.next().expect("a type"));
         let flags: Vec<&str> = words.collect();
         let (kind, type_modifier) = match kind.split_once('(') {
-            Some((kind, length)) => (kind, 4 + length.trim_end_matches(')').parse::<i32>().expect("a length")),
+            Some((kind, length)) => {
+                let numbers = length.trim_end_matches(')').split(',').map(|number| number.parse::<i32>().expect("a number"));
+                (kind, 4 + numbers.fold(0, |modifier, number| (modifier << 16) + number))
+            }
             None => (kind, -1),
         };
         let is_nullable = !flags.contains(&"notnull");
