@@ -385,6 +385,35 @@ mod tests {
     }
 
     #[test]
+    fn a_captured_row_shows_no_more_than_its_record_would() {
+        use crate::capture::{CapturePlan, CaptureSettings, Captures};
+        let relation = relation();
+        let settings = CaptureSettings {
+            columns_exclude: vec!["public.outbox.b".to_owned()],
+            mask: vec![("*.t".to_owned(), "stars:2".to_owned()), ("*.id".to_owned(), "null".to_owned())],
+            ..CaptureSettings::default()
+        };
+        let captures = Captures::new(vec![settings], &crate::FormatSettings::default()).expect("legal");
+        let rule = captures.table(&relation).expect("captured");
+        let plan = CapturePlan::compile(rule, &relation, &relay_core::Catalog::default(), "app").expect("compiles");
+        let cells = [
+            Cell::Text { start: 0, len: 2 },
+            Cell::Text { start: 2, len: 6 },
+            Cell::Text { start: 8, len: 4 },
+            Cell::Text { start: 12, len: 1 },
+        ];
+        let change = Change::Insert { relation: &relation, new: Row::new(b"42secret\\xff\xff", &cells) };
+        let poison = Poison::new(PoisonReason::Utf8, "words");
+        let mut out = Event::default();
+        encode(&entry(Fault::Poison(&poison)), Origin::Captured(&change, &plan), &Event::default(), &mut out);
+        let want =
+            r#"{"schema":"public","table":"outbox","op":"insert","old":null,"new":{"id":null,"t":"**","u":{"base64":"/w=="}}}"#;
+        assert_eq!(text(out.value()), want);
+        let pk = ("relay-origin-pk".to_owned(), Some(r#"{"id":null}"#.to_owned()));
+        assert!(headers(&out).contains(&pk));
+    }
+
+    #[test]
     fn a_held_event_keeps_its_value_and_a_drained_frame_has_no_row() {
         let relation = relation();
         let mut built = Event::default();
