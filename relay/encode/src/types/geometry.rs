@@ -96,8 +96,8 @@ pub(super) fn write_shape(text: &[u8], shape: Shape, out: &mut Vec<u8>) -> Writt
         (Shape::Box, _) => br#"","srid":null,"extensions":{"type":"box"}}"#,
         (Shape::Segment, _) => br#"","srid":null,"extensions":{"type":"lseg"}}"#,
         (Shape::Polygon, _) => br#"","srid":null,"extensions":{"type":"polygon"}}"#,
-        (Shape::Path, Some(b'[')) => br#"","srid":null,"extensions":{"closed":"false","type":"path"}}"#,
-        (Shape::Path, _) => br#"","srid":null,"extensions":{"closed":"true","type":"path"}}"#,
+        (Shape::Path, Some(b'[')) => br#"","srid":null,"extensions":{"type":"path","closed":"false"}}"#,
+        (Shape::Path, _) => br#"","srid":null,"extensions":{"type":"path","closed":"true"}}"#,
     });
     Ok(())
 }
