@@ -102,7 +102,6 @@ fn column_types_are_held_against_their_fields() {
         ("key = \"payload#/a\"", with_type("payload", 17), "pointer"),
         ("match = \"seq = 'a'\"", RELAY.to_vec(), "text needs"),
         ("match = \"key = 1\"", RELAY.to_vec(), "a number needs"),
-        ("envelope = [\"created_at\"]", RELAY.to_vec(), "envelope"),
     ];
     for (toml, columns, words) in refused {
         let error = compile(toml, &columns).expect_err(toml);
