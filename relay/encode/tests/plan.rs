@@ -187,6 +187,27 @@ fn only_inserts_are_events() {
 }
 
 #[test]
+fn a_published_update_takes_from_the_old_row_what_was_not_sent_again() {
+    let relation = relation(&RELAY);
+    let plan = Plan::compile(&route("on_update = \"publish\""), &relation).expect("compiles");
+    let row = |payload| {
+        let at = Some(&b"2026-01-05 00:00:00+00"[..]);
+        cells(&[Some(b"i"), Some(b"orders"), None, Some(b"k"), Some(b"t"), payload, Some(b"{}"), None, at, None, None])
+    };
+    let ((old_bytes, old_cells), (bytes, mut cells)) = (row(Some(&b"{}"[..])), row(None));
+    cells[5] = Cell::Unchanged;
+    let (old, new) = (Row::new(&old_bytes, &old_cells), Row::new(&bytes, &cells));
+    let mut event = Event::default();
+    let mut encode = |old| {
+        let update = Change::Update { relation: &relation, old, new };
+        let outcome = plan.encode_change(&Transaction::default(), Position::default().into(), &update, 0, &mut event);
+        outcome.map(|outcome| (outcome, event.value().map(<[u8]>::to_vec)))
+    };
+    assert_eq!(encode(Some(OldRow::Full(old))), Ok((Outcome::Event, Some(b"{}".to_vec()))));
+    assert_eq!(encode(None).expect_err("not there").reason, PoisonReason::Encode);
+}
+
+#[test]
 fn messages_outside_a_transaction_are_ignored_or_refused() {
     let outcome = |preset: &str| {
         let route = build(&format!("message = \"m\"\npreset = \"{preset}\""), &FormatSettings::default()).expect("legal");
