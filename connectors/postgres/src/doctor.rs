@@ -117,8 +117,8 @@ struct Examination<'a> {
 
 /// Every check of this module, in the order printed.
 pub const CHECKS: [&str; 18] = [
-    "PG001", "PG002", "PG003", "PG004", "PG005", "PG006", "PG007", "PG008", "PG010", "PG011", "PG013", "PG018", "PG021", "PG022", "PG023",
-    "PG025", "PG026", "PG027",
+    "PG001", "PG002", "PG003", "PG004", "PG005", "PG006", "PG007", "PG008", "PG010", "PG011", "PG013", "PG018", "PG021", "PG022",
+    "PG023", "PG025", "PG026", "PG027",
 ];
 /// Those that only the log needs.
 const OF_THE_LOG: [&str; 8] = ["PG003", "PG004", "PG005", "PG006", "PG008", "PG010", "PG011", "PG025"];

@@ -46,9 +46,11 @@ fn a_captured_table_is_looked_at_as_the_stream_would() {
         see(&by_owner).is("PG011", "ok");
         see(&capturing(&db, "tables = [\"public.keyed\"]\nkey = [\"Owner\"]")).says("PG012", "fail", "`Owner`", "name columns");
         see(&capturing(&db, "tables = [\"public.keyed\"]\nfilter = \"nosuch = 1\"")).says("PG012", "fail", "nosuch", "filter");
-        let masked = "tables = [\"public.keyed\", \"public.none\"]\n[capture.columns]\nmask = { \"public.keyed.Email\" = \"stars:3\" }";
+        let masked =
+            "tables = [\"public.keyed\", \"public.none\"]\n[capture.columns]\nmask = { \"public.keyed.Email\" = \"stars:3\" }";
         let answer = see(&capturing(&db, masked));
-        let observed: Vec<_> = answer.findings.iter().filter(|found| found["status"] == "warn").map(|found| &found["observed"]).collect();
+        let observed: Vec<_> =
+            answer.findings.iter().filter(|found| found["status"] == "warn").map(|found| &found["observed"]).collect();
         assert_eq!(observed, ["no table matches `public.none`", "no column matches `public.keyed.Email`"], "{}", answer.text);
         db.sql("CREATE TABLE \"a b\" (id int PRIMARY KEY); CREATE TABLE a_b (id int PRIMARY KEY)");
         see(&relay).says("PG012", "fail", "public.a b and public.a_b both end in topic seen.public.a_b", "`topic`");

@@ -56,10 +56,9 @@ impl Examination<'_> {
                 _ => "once its updates are published, the server refuses every UPDATE and DELETE of it",
             };
             self.add(
-                Finding::fail("PG011", format!("nothing tells the rows of {raw} apart"))
-                    .because(cause)
-                    .so(effect)
-                    .cure(format!("ALTER TABLE {quoted} REPLICA IDENTITY FULL;  -- or add a primary key, or publish inserts alone")),
+                Finding::fail("PG011", format!("nothing tells the rows of {raw} apart")).because(cause).so(effect).cure(format!(
+                    "ALTER TABLE {quoted} REPLICA IDENTITY FULL;  -- or add a primary key, or publish inserts alone"
+                )),
             );
         }
     }

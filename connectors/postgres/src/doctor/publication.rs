@@ -39,7 +39,9 @@ impl Examination<'_> {
                         1 => format!("publication {name} has the table of the routes"),
                         count => format!("publication {name} has all {count} tables of the routes"),
                     };
-                    if self.source.config().publish == Publish::Inserts && (options.publishes_updates || options.publishes_deletes) {
+                    if self.source.config().publish == Publish::Inserts
+                        && (options.publishes_updates || options.publishes_deletes)
+                    {
                         observed.push_str(
                             "; it also sends updates or deletes, which relay only counts: publish = 'insert' spares them",
                         );
@@ -172,7 +174,9 @@ impl Examination<'_> {
                 Finding::fail("PG010", format!("publication {name} sends rows of {raw} under the name of {root}"))
                     .because("publish_via_partition_root is on, and the configuration names the partition")
                     .so("nothing names the root, so its rows are passed by")
-                    .cure(format!("table = \"{root}\"  # in the [[outbox]], in place of the partition; `tables` in a [[capture]]"))
+                    .cure(format!(
+                        "table = \"{root}\"  # in the [[outbox]], in place of the partition; `tables` in a [[capture]]"
+                    ))
             } else {
                 Finding::fail("PG010", format!("publication {name} lacks table {raw}"))
                     .because("the table was not added, or was created later")

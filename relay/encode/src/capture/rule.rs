@@ -115,7 +115,8 @@ impl Capture {
             .collect();
         let idle = |glob: &&Glob, names: &[String]| !names.iter().any(|name| glob.matches(name));
         let of_tables = self.tables.iter().filter(|glob| idle(glob, &tables)).map(|glob| ("tables", glob.as_str()));
-        let of_exclude = self.columns_exclude.iter().filter(|glob| idle(glob, &columns)).map(|glob| ("columns.exclude", glob.as_str()));
+        let of_exclude =
+            self.columns_exclude.iter().filter(|glob| idle(glob, &columns)).map(|glob| ("columns.exclude", glob.as_str()));
         let of_masks = self.masks.iter().map(|(glob, _)| glob).filter(|glob| idle(glob, &columns));
         of_tables.chain(of_exclude).chain(of_masks.map(|glob| ("columns.mask", glob.as_str()))).collect()
     }

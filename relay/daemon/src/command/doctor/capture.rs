@@ -93,7 +93,9 @@ fn of_table(
 fn idle(key: &str, glob: &str) -> Row {
     let what = if key == "tables" { "table" } else { "column" };
     Row::warn(ID, format!("no {what} matches `{glob}`"))
-        .because(format!("{what}s are compared by schema and name, in their exact case; an [[outbox]] and an earlier [[capture]] come first"))
+        .because(format!(
+            "{what}s are compared by schema and name, in their exact case; an [[outbox]] and an earlier [[capture]] come first"
+        ))
         .so(if key == "tables" { "no event comes of it until there is one" } else { "nothing is left out or masked by it" })
         .cure(format!("correct `{key}` in the [[capture]]"))
 }
