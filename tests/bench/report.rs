@@ -112,13 +112,20 @@ impl Report {
             Ok(found) => found,
             Err(e) => return self.failures.push(format!("snapshot: {e}")),
         };
-        for Snapshotted { connections, copy, relay, cpu_us, rss_bytes } in found {
+        for Snapshotted { connections, copy, relay, bare, cpu_us, rss_bytes } in found {
             self.lines.push(Line::ratio(
                 format!("snapshot: rate with {connections} connection(s)"),
                 format!("{relay:.0} rows/s"),
                 format!("{copy:.0} rows/s (COPY table TO STDOUT)"),
                 relay / copy,
                 Some(Bar::at_least(relay / copy, 0.6)),
+            ));
+            self.lines.push(Line::ratio(
+                format!("snapshot: rate with {connections} connection(s)"),
+                format!("{relay:.0} rows/s"),
+                format!("{bare:.0} rows/s (bare producer)"),
+                relay / bare,
+                None,
             ));
             let mib = rss_bytes as f64 / 1_048_576.0;
             let bar = Bar::at_most(mib, MEMORY_MIB, &format!("<= {MEMORY_MIB:.0} MiB + 3 rows"));

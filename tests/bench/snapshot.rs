@@ -1,4 +1,4 @@
-//! Turns a table into the time that its snapshot takes to reach Kafka, beside a COPY of the same table to /dev/null.
+//! Turns a table into the time that its snapshot takes to reach Kafka, beside a COPY of the same table to /dev/null and a bare producer.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use relay_tests::secs;
 
 use crate::backlog::drop_slot;
 use crate::copy::copy_out;
-use crate::relay;
 use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::watermarks::Watermarks;
+use crate::{producer, relay};
 
 /// What came of one number of connections, all rounds together.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Snapshotted {
     pub(crate) copy: f64,
     /// Rows a second of relay, from the state `snapshot` to the last record in Kafka.
     pub(crate) relay: f64,
+    /// Rows a second of a bare producer that sends relay's records: no more than this goes into the broker on this machine.
+    pub(crate) bare: f64,
     /// relay's CPU time a row in microseconds.
     pub(crate) cpu_us: f64,
     /// Its most memory.
@@ -30,6 +32,9 @@ pub(crate) struct Snapshotted {
 const TABLE: &str = "public.shelf";
 const TOPIC: &str = "bench.public.shelf";
 const PARTITIONS: i32 = 4;
+/// The topic of the bare producer, and the most records that it holds in memory.
+const BARE: &str = "bare";
+const BARE_ROWS: u64 = 1_000_000;
 /// Connections to compare with.
 const CONNECTIONS: [u64; 2] = [1, 2];
 
@@ -61,11 +66,15 @@ pub(crate) fn measure(settings: &Settings, servers: &Servers) -> Result<Vec<Snap
                 }
             }
         }
+        servers.fresh_topic(BARE, PARTITIONS);
+        let bare = producer::run(servers, Some(TOPIC), BARE, rows.min(BARE_ROWS))?.flow_rate();
+        println!("snapshot: the bare producer {bare:.0} rows/s");
         let all = (rows * settings.rounds) as f64;
         found.push(Snapshotted {
             connections,
             copy: all / copied.as_secs_f64(),
             relay: all / published.as_secs_f64(),
+            bare,
             cpu_us: cpu.as_secs_f64() * 1e6 / all,
             rss_bytes: rss,
         });
