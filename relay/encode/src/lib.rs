@@ -36,6 +36,10 @@
 
 mod array;
 mod binary;
+mod capture;
+mod cloud_route;
+mod cloudevents;
+mod contract;
 pub mod detect;
 pub mod dlq;
 mod encode;
@@ -47,8 +51,10 @@ pub mod fuzz_body;
 mod glob;
 mod headers;
 mod json;
+mod merge;
 mod message;
 pub mod murmur2;
+mod payload;
 mod plan;
 mod pointer;
 mod poll;
@@ -62,8 +68,13 @@ pub mod sql;
 mod template;
 mod timestamp;
 mod topic;
+mod types;
 mod wrap;
 
+pub use capture::{
+    Capture, CapturePlan, CaptureSettings, Captures, Context, Encoded, FlatSettings, LogicalMessages, Marker, RecordOrder,
+    SnapshotMarker,
+};
 pub use encode::{FilterReason, Outcome};
 pub use error::{PlanError, RouteError};
 pub use message::MessagePlans;
