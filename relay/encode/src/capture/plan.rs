@@ -75,7 +75,7 @@ pub(super) enum Body {
 pub(super) struct FlatBody {
     /// `{"schema":…,"payload":`.
     pub(super) head: Box<[u8]>,
-    /// `,"__deleted":"`; empty where rows carry no mark.
+    /// Whether rows carry `__deleted`.
     pub(super) marks_deleted: bool,
     /// `,"name":`, and what follows.
     pub(super) fields: Box<[(Box<[u8]>, Metadata)]>,
