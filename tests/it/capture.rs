@@ -39,6 +39,9 @@ impl Captured {
         for table in tables {
             Kafka::shared().create_topic(&format!("{name}.public.{table}"), 1, &[]);
         }
+        for topic in ["message", "transaction"] {
+            Kafka::shared().create_topic(&format!("{name}.{topic}"), 1, &[]);
+        }
         let relay = builder(&db, &name, toml).spawn();
         let mut captured = Self { db, relay, name };
         captured.relay.until_state("streaming", secs(30));

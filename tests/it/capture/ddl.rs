@@ -33,7 +33,7 @@ fn columns_come_and_go_between_two_rows_of_one_transaction() {
 
 #[test]
 fn a_table_is_renamed_loses_its_key_is_dropped_and_comes_again() {
-    let ddl = "CREATE TABLE t (id int PRIMARY KEY, a int)";
+    let ddl = "CREATE TABLE t (id int PRIMARY KEY, a int); CREATE PUBLICATION relay_{name} FOR TABLE t";
     let captured = Captured::start("fate", Version::V18, &["t", "renamed"], ddl, "");
     let db = &captured.db;
     db.sql("INSERT INTO t VALUES (1, 1); ALTER TABLE t RENAME TO renamed; INSERT INTO renamed VALUES (2, 2)");

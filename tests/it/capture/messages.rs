@@ -14,9 +14,6 @@ fn messages_and_transactions_have_records_of_their_own() {
         let ddl = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE outside (id int PRIMARY KEY)";
         let toml = format!("{MESSAGES}\n[[capture]]\ntables = [\"public.t\", \"public.u\"]");
         let captured = Captured::start("msg", version, &["t", "u", "outside"], ddl, &toml);
-        for topic in ["message", "transaction"] {
-            Kafka::shared().create_topic(&format!("{}.{topic}", captured.name), 1, &[]);
-        }
         let db = &captured.db;
         let mut client = db.superuser();
         let mut work = client.transaction().unwrap();
@@ -86,7 +83,6 @@ fn a_message_outside_of_transactions_survives_a_kill_before_its_acknowledgement(
     let captured = Captured::start("loose", Version::V18, &["t"], "CREATE TABLE t (id int PRIMARY KEY)", MESSAGES);
     let mut captured = captured;
     let topic = format!("{}.message", captured.name);
-    Kafka::shared().create_topic(&topic, 1, &[]);
     captured.db.sql("SELECT pg_logical_emit_message(false, 'app.x', 'one')");
     captured.records_of(&topic, 1);
     captured.relay.kill_9();
@@ -111,18 +107,13 @@ fn counts_go_on_after_a_stop_in_the_middle_of_a_transaction() {
     let toml = "[format]\ntransaction_metadata = true\n";
     let mut captured = Captured::start("midway", Version::V15, &["t"], ddl, toml);
     let topic = format!("{}.transaction", captured.name);
-    Kafka::shared().create_topic(&topic, 1, &[]);
     captured.db.sql("INSERT INTO t VALUES (1, 1), (2, 'NaN'), (3, 3)");
     captured.records("t", 1);
     let line = captured.until_logged(&["event.poison", "R0401"]);
-    for part in ["public.t", "{\\\"id\\\":2}", "lsn", "`n`"] {
+    for part in ["\"table\":\"public.t\"", "\"key\":\"{", "\"lsn\":\"0/", "`n`"] {
         assert!(line.contains(part), "no {part} in {line}");
     }
-    assert!(!line.contains("NaN"), "{line}");
     // The first row is done, and stored as done.
-    until("a checkpoint inside the transaction", secs(20), || {
-        captured.relay.status()["checkpoint"].is_null().then_some(()).or(Some(()))
-    });
     std::thread::sleep(secs(1));
     captured.relay.kill_9();
     captured.relay.reconfigure("[format]\ntransaction_metadata = true\n[delivery]\non_poison = \"skip\"\n[[capture]]");

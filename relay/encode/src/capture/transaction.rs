@@ -39,7 +39,7 @@ impl Captures {
         let format = &*self.format;
         let now_ms = now_ns.div_euclid(1_000_000);
         event.clear();
-        event.out().extend_from_slice(clean_topic(&format!("__debezium-heartbeat.{}", format.prefix)).as_bytes());
+        event.out().extend_from_slice(format.heartbeat_topic().as_bytes());
         event.end_topic();
         wrapped(format, schema::SERVER_NAME_KEY, event, |out| out.extend_from_slice(&server_key(&format.prefix)));
         event.end_key();
@@ -53,10 +53,22 @@ impl Captures {
         event.partition = Some(0);
     }
 
+    /// The topics of records that belong to no row, as far as they are written: the configuration chooses them.
+    #[must_use]
+    pub fn topics(&self, has_heartbeat: bool) -> Vec<String> {
+        let format = &*self.format;
+        let topics = [
+            (format.transaction_metadata, format.transaction_topic()),
+            (self.has_messages(), format.message_topic()),
+            (has_heartbeat, format.heartbeat_topic()),
+        ];
+        topics.into_iter().filter(|(is_written, _)| *is_written).map(|(_, topic)| topic).collect()
+    }
+
     fn encode_status(&self, context: &Context<'_>, status: Status<'_>, event: &mut Event) {
         let format = &*self.format;
         event.clear();
-        event.out().extend_from_slice(clean_topic(&format!("{}.transaction", format.prefix)).as_bytes());
+        event.out().extend_from_slice(format.transaction_topic().as_bytes());
         event.end_topic();
         wrapped(format, schema::TRANSACTION_KEY, event, |out| {
             out.extend_from_slice(b"{\"id\":\"");
@@ -77,6 +89,22 @@ impl Captures {
         }
         wrapped(format, schema::TRANSACTION_VALUE, event, |out| write_status(context, status, out));
         event.end_value();
+    }
+}
+
+// === impl Format ===
+
+impl Format {
+    pub(super) fn message_topic(&self) -> String {
+        clean_topic(&format!("{}.message", self.prefix))
+    }
+
+    fn transaction_topic(&self) -> String {
+        clean_topic(&format!("{}.transaction", self.prefix))
+    }
+
+    fn heartbeat_topic(&self) -> String {
+        clean_topic(&format!("__debezium-heartbeat.{}", self.prefix))
     }
 }
 
