@@ -142,9 +142,19 @@ fn what_cannot_be_published_of_a_change_is_parked_record_by_record() {
     );
     let dlq = format!("{}.dlq", captured.name);
     let parked = records(&dlq, 2, secs(60));
-    let told: Vec<_> =
-        parked.iter().map(|record| (record.header("relay-error-stage"), record.header("relay-origin-table"))).collect();
-    println!("{told:?} {:?}", parked.iter().map(|record| record.key_text()).collect::<Vec<_>>());
+    let told: Vec<_> = parked
+        .iter()
+        .map(|record| {
+            assert_eq!(record.header("relay-origin-table"), Some("public.t"));
+            let place = record.key_text().and_then(|key| key.split_once('.')).map(|(_, place)| place.to_owned());
+            (record.header("relay-error-stage").unwrap_or_default().to_owned(), place.unwrap_or_default())
+        })
+        .collect();
+    // The new row of the key change was refused for its size; of the row that cannot be written there is no record at all.
+    assert_eq!(told, [("produce".to_owned(), "1.2".to_owned()), ("encode".to_owned(), "2".to_owned())]);
+    assert_eq!(parked[0].header("relay-pos").map(|pos| pos.ends_with(".1.2")), Some(true));
+    let kept = captured.records("t", 4);
+    assert_eq!(shapes(&kept)[1..3].iter().map(|shape| &shape[..1]).collect::<Vec<_>>(), ["d", "-"]);
     let last = captured.records("t", 2);
     assert_eq!(shapes(&last).last().map(String::as_str), Some(r#"c {"id":4} null {"id":4,"n":{"scale":0,"value":"BA=="},"pad":"y"}"#));
 }
