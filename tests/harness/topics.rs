@@ -71,6 +71,16 @@ impl Kafka {
         names.filter(|name| !name.starts_with("__")).collect()
     }
 
+    /// The topics whose names begin so, each with the end offset of its first partition.
+    #[track_caller]
+    pub fn end_offsets(&self, prefix: &str) -> Vec<(String, i64)> {
+        let client = self.client();
+        let metadata = client.fetch_metadata(None, LIMIT).expect("read the broker's metadata");
+        let names = metadata.topics().iter().map(|topic| topic.name()).filter(|name| name.starts_with(prefix));
+        let end = |name: &str| client.fetch_watermarks(name, 0, LIMIT).unwrap_or_else(|e| panic!("look at {name}: {e}")).1;
+        names.map(|name| (name.to_owned(), end(name))).collect()
+    }
+
     /// Waits until a topic that another makes is there, and answers its number of partitions.
     #[track_caller]
     pub fn until_topic_exists(&self, name: &str, limit: Duration) -> usize {
