@@ -430,6 +430,18 @@ fn write_escaped(text: &str, escaped_from: u8, out: &mut Vec<u8>) {
     while let Some(&byte) = bytes.get(at) {
         if IN_STRING[byte as usize] == PLAIN && byte < escaped_from {
             at += 1;
+            // A plain byte is seldom alone.
+            while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk)
+                && is_plain(chunk, escaped_from)
+            {
+                at += chunk.len();
+            }
+            while let Some(&byte) = bytes.get(at)
+                && IN_STRING[byte as usize] == PLAIN
+                && byte < escaped_from
+            {
+                at += 1;
+            }
             continue;
         }
         out.extend_from_slice(bytes.get(plain..at).unwrap_or_default());
@@ -456,6 +468,16 @@ fn write_escaped(text: &str, escaped_from: u8, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(bytes.get(plain..).unwrap_or_default());
     out.push(b'"');
+}
+
+/// Whether none of the bytes is escaped; without branches, so that the compiler compares all of them at once.
+#[inline]
+fn is_plain(chunk: &[u8; 16], escaped_from: u8) -> bool {
+    let mut is_special = false;
+    for &byte in chunk {
+        is_special |= byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= escaped_from;
+    }
+    !is_special
 }
 
 fn write_unit(unit: u16, out: &mut Vec<u8>) {

@@ -11,7 +11,7 @@
 //! Records of one topic stand in their order. Replaced in recordings and in relay's records alike ([`normal`]): the topic prefix by
 //! `srv`; every number of `ts_ms`, `ts_us`, `ts_ns`, `lsn` and `txId` by 0; `sequence` by `[null,"0"]`; transaction ids by `0:0`; the
 //! same fields of CloudEvents and of the flat format, with the prefixes that those put before them; `time` and `id` of a CloudEvent;
-//! the value of the header `__debezium.context.runId` by `-`.
+//! a Java object's hash; the value of the header `__debezium.context.runId` by `-`.
 
 use relay_tests::consumer::Rec;
 use serde::Deserialize;
@@ -221,56 +221,50 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
 pub(crate) fn normal(text: &str, prefix: &str) -> String {
     let mut text = text.replace(prefix, "srv");
     for name in NUMBERS {
-        text = with_numbers(&text, &format!("{name}\":"), |before| !before.ends_with("origin_"));
+        text = replaced(&text, &format!("{name}\":"), |rest| digits(rest).map(|digits| (digits, "0".to_owned())));
     }
-    text = with_sequences(&text);
-    with_transactions(&text)
-}
-
-/// Puts 0 in place of the digits after `tail`.
-fn with_numbers(text: &str, tail: &str, is_meant: impl Fn(&str) -> bool) -> String {
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some(at) = rest.find(tail) {
-        let (head, after) = rest.split_at(at + tail.len());
-        out.push_str(head);
-        let digits = after.len() - after.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
-        if digits > 0 && is_meant(&head[..at]) {
-            out.push('0');
-        } else {
-            out.push_str(&after[..digits]);
+    for head in ["\"sequence\":\"[", "\"iodebeziumsequence\":\"[", ";sequence:["] {
+        text = replaced(&text, head, |rest| {
+            let two = rest.split("]\"").next().unwrap_or_default();
+            Some((two.len(), format!("null,{}", if two.ends_with("null") { "null" } else { "\\\"0\\\"" })))
+        });
+    }
+    for head in ["\"id\":\"", "\"iodebeziumtxid\":\""] {
+        text = replaced(&text, head, |rest| {
+            let id = rest.split('"').next().unwrap_or_default();
+            let (xid, lsn) = id.split_once(':')?;
+            (digits(xid) == Some(xid.len()) && digits(lsn) == Some(lsn.len())).then(|| (id.len(), "0:0".to_owned()))
+        });
+    }
+    text = replaced(&text, "[Ljava.lang.String;@", |rest| Some((rest.find('"')?, "-".to_owned())));
+    if text.contains("\"specversion\":") {
+        let numbers = ["iodebeziumtsms", "iodebeziumtsus", "iodebeziumtsns", "iodebeziumlsn", "iodebeziumtxId"]
+            .map(|name| name.to_owned() + "\":\"");
+        for head in numbers.iter().map(String::as_str).chain([";lsn:", ";txId:"]) {
+            text = replaced(&text, head, |rest| digits(rest).map(|digits| (digits, "0".to_owned())));
         }
-        rest = &after[digits..];
+        text = replaced(&text, "\"time\":\"", |rest| Some((rest.find('"')?, "-".to_owned())));
     }
-    out + rest
+    text
 }
 
-fn with_sequences(text: &str) -> String {
-    const HEAD: &str = "\"sequence\":\"[";
+/// Puts another text in place of what follows each `head`: of so many bytes, when the rest is what is meant.
+fn replaced(text: &str, head: &str, other: impl Fn(&str) -> Option<(usize, String)>) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, after)) = rest.split_once(HEAD) {
-        let Some((two, behind)) = after.split_once("]\"") else { break };
-        let is_null = two.ends_with("null");
-        out.push_str(&format!("{before}{HEAD}null,{}]\"", if is_null { "null" } else { "\\\"0\\\"" }));
-        rest = behind;
-    }
-    out + rest
-}
-
-/// `"id":"555:24023128"` is the id of a transaction.
-fn with_transactions(text: &str) -> String {
-    const HEAD: &str = "\"id\":\"";
-    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, after)) = rest.split_once(HEAD) {
+    while let Some(at) = rest.find(head) {
+        let (before, after) = rest.split_at(at + head.len());
         out.push_str(before);
-        out.push_str(HEAD);
-        let id = after.split('"').next().unwrap_or_default();
-        let is_transaction = id.split_once(':').is_some_and(|(xid, lsn)| is_number(xid) && is_number(lsn));
-        out.push_str(if is_transaction { "0:0" } else { id });
-        rest = &after[id.len()..];
+        // The commit position at the origin is what the statements say.
+        let other = if before.ends_with("\"origin_lsn\":") { None } else { other(after) };
+        let (len, other) = other.unwrap_or_default();
+        out.push_str(&other);
+        rest = &after[len..];
     }
     out + rest
 }
 
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit())
+/// How many digits a text begins with, if any.
+fn digits(text: &str) -> Option<usize> {
+    let count = text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+    (count > 0).then_some(count)
 }
