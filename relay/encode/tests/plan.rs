@@ -116,21 +116,12 @@ fn column_types_are_held_against_their_fields() {
 
 #[test]
 fn what_is_not_implemented_says_so() {
-    let later = [
-        "format = \"cloudevents\"",
-        "match = \"a = 1 or b = 2\"",
-        "on_update = \"publish\"",
-        "dataschema = \"x\"",
-        "schema_version = \"v\"",
-    ];
+    let later = ["match = \"a = 1 or b = 2\"", "schema_version = \"v\""];
     for toml in later {
         let errors = build(toml, &FormatSettings::default()).expect_err(toml);
         assert_eq!(errors.iter().map(|error| error.kind).collect::<Vec<_>>(), [Kind::ConfigNotImplemented], "{toml}: {errors:?}");
     }
-    let formats = [
-        FormatSettings { compat: "debezium".to_owned(), ..FormatSettings::default() },
-        FormatSettings { invalid_utf8: "replace".to_owned(), ..FormatSettings::default() },
-    ];
+    let formats = [FormatSettings { invalid_utf8: "replace".to_owned(), ..FormatSettings::default() }];
     for format in formats {
         assert_eq!(build("", &format).expect_err("later")[0].kind, Kind::ConfigNotImplemented);
     }

@@ -178,7 +178,7 @@ impl CapturePlan {
                 }
             }
             Body::Flat(body) => self.write_flat(body, context, step, sides, scratch, event.out())?,
-            Body::CloudEvents => {}
+            Body::CloudEvents(body) => self.write_cloudevents_value(body, context, step, sides, scratch, event.out())?,
         }
         event.end_value();
         Ok(())

@@ -1,10 +1,13 @@
 //! The headers of a capture's record, in their order (event-format.md, section 5).
 
+use super::column::Cells;
 use super::context::Context;
 use super::format::Format;
-use super::plan::{CapturePlan, Scratch};
+use super::plan::{Body, CapturePlan, Scratch};
 use super::rule::Shape;
 use super::step::{Sides, Step, Steps};
+use crate::contract::write_context;
+use relay_core::change::OldRow;
 use relay_core::{Event, Poison, RelayPos};
 
 // === impl CapturePlan ===
@@ -30,7 +33,7 @@ impl CapturePlan {
                 Step::New(_) => ("__debezium.oldkey", Step::Old),
                 _ => ("__debezium.newkey", Step::New(b'c')),
             };
-            self.write_plain_key(other, sides, scratch, event)?;
+            self.write_other_key(other, sides, scratch, event)?;
             event.end_header(name);
         }
         if format.is_debezium {
@@ -42,8 +45,24 @@ impl CapturePlan {
                 event.end_header(name);
             }
         }
+        if let Body::CloudEvents(body) = &self.body {
+            self.write_cloudevents_headers(body, context, steps, (step, part), sides, scratch, event)?;
+        }
         format.write_own_headers(part_of(context.pos, part, steps.count), event);
         Ok(())
+    }
+
+    /// The key of the other side of a key change: JSON, or Connect's text of it (D28).
+    fn write_other_key(&self, step: Step, sides: &Sides<'_>, scratch: &mut Scratch, event: &mut Event) -> Result<(), Poison> {
+        let Some(key) = self.key.as_ref().filter(|_| self.rule.format.is_debezium) else {
+            return self.write_plain_key(step, sides, scratch, event);
+        };
+        match (step, sides.new_cells(), sides.old) {
+            (Step::New(_), Some(cells), _) => key.write_connect(&cells, false, &mut scratch.seen, event.out()),
+            (_, _, Some(OldRow::Full(row))) => key.write_connect(&Cells::of(row), false, &mut scratch.seen, event.out()),
+            (_, _, Some(OldRow::Key(row))) => key.write_connect(&Cells::of(row), true, &mut scratch.seen, event.out()),
+            _ => Ok(()),
+        }
     }
 
     /// `relay-unavailable`, where a value is not known.
@@ -98,14 +117,6 @@ impl Format {
 
     /// The four context headers of `compat = "debezium"`.
     pub(super) fn write_context(&self, event: &mut Event) {
-        let values = [
-            ("__debezium.context.connectorLogicalName", &*self.prefix),
-            ("__debezium.context.taskId", "0"),
-            ("__debezium.context.connectorName", "postgresql"),
-            ("__debezium.context.runId", &self.run_id),
-        ];
-        for (name, value) in values {
-            event.header(name, Some(value.as_bytes()));
-        }
+        write_context(&self.prefix, &self.run_id, event);
     }
 }

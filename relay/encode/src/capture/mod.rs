@@ -1,5 +1,6 @@
 //! Row changes become events of `[[capture]]`: rules, the plan of one relation version, and the bytes.
 
+mod cloudevents;
 mod column;
 mod context;
 mod encode;

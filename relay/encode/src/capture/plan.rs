@@ -1,5 +1,6 @@
 //! A capture meets its table: names, types and everything constant of a record are worked out once per relation version.
 
+use super::cloudevents::CloudEventsBody;
 use super::column::{ColumnBuilder, ColumnPlan, Seen};
 use super::flat::FlatRule;
 use super::key::{self, Chosen};
@@ -35,8 +36,6 @@ pub struct CapturePlan {
     pub(super) partition: Option<Field>,
     pub(super) source: Source,
     pub(super) body: Body,
-    /// Columns of the relation that dlq records show, with their masks.
-    pub(super) shown: Box<[Option<usize>]>,
     notes: Vec<String>,
     pub(super) scratch: RefCell<Scratch>,
 }
@@ -59,7 +58,7 @@ pub(super) enum Body {
         head: Box<[u8]>,
     },
     Flat(FlatBody),
-    CloudEvents,
+    CloudEvents(CloudEventsBody),
 }
 
 /// What is constant of a flat value.
@@ -87,6 +86,8 @@ pub(super) struct Scratch {
     /// Keys that are held against each other.
     pub(super) old_key: Vec<u8>,
     pub(super) new_key: Vec<u8>,
+    /// Id of a CloudEvent.
+    pub(super) id: Vec<u8>,
 }
 
 // === impl CapturePlan ===
@@ -131,12 +132,6 @@ impl CapturePlan {
             return Err(unfit(relation, "partition", &field.name, message));
         }
         let body = Body::new(rule, relation, &columns, topic_name);
-        let mut shown = vec![None; relation.columns.len()];
-        for (place, column) in columns.iter().enumerate() {
-            if let Some(slot) = shown.get_mut(column.index) {
-                *slot = Some(place);
-            }
-        }
         let scratch = Scratch { seen: Seen { is_thorough: format.unavailable_header, ..Seen::default() }, ..Scratch::default() };
         Ok(Self {
             rule: Arc::clone(rule),
@@ -149,7 +144,6 @@ impl CapturePlan {
             source: Source::new(&format.version, &format.prefix, database, &relation.schema, &relation.name),
             body,
             columns: columns.into(),
-            shown: shown.into(),
             notes,
             scratch: RefCell::new(scratch),
         })
@@ -208,6 +202,20 @@ impl CapturePlan {
             }
         }
         !self.identity.is_empty()
+    }
+
+    /// Whether values have the column at that index of the relation.
+    pub(crate) fn shows(&self, index: usize) -> bool {
+        self.columns.iter().any(|column| column.index == index)
+    }
+
+    /// Appends what a mask shows of the column's value; false when the column has none.
+    pub(crate) fn write_masked(&self, index: usize, value: Value<'_>, out: &mut Vec<u8>) -> bool {
+        let keys = self.key.iter().flat_map(|key| key.columns.iter());
+        let masked = self.columns.iter().chain(keys).find(|column| column.index == index && column.mask.is_some());
+        let Some(column) = masked else { return false };
+        column.write_shown(value, &mut self.scratch.borrow_mut().seen, out);
+        true
     }
 
     /// The name of a column whose value became null because it cannot be converted (D3), once after it happened.
@@ -272,7 +280,7 @@ impl Body {
                 Body::Debezium { head: head.into() }
             }
             Shape::Flat(flat) => Body::Flat(FlatBody::new(flat, format, columns, topic)),
-            Shape::CloudEvents => Body::CloudEvents,
+            Shape::CloudEvents => Body::CloudEvents(CloudEventsBody::new(format, relation)),
         }
     }
 }
