@@ -47,6 +47,8 @@ pub(crate) struct ColumnType {
     is_omitted: bool,
     /// The built-in type at the bottom, 0 for others: what defaults and placeholders depend on beside the form.
     base: u32,
+    /// Debezium reads no defaults of a domain's columns.
+    is_domain: bool,
     utf8: InvalidUtf8,
     /// JSON of the placeholder; `None` where there is none.
     unavailable: Option<Box<[u8]>>,

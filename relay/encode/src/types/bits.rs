@@ -7,8 +7,8 @@ use crate::binary;
 pub(super) fn write_bit(text: &[u8], out: &mut Vec<u8>) -> Written {
     match text {
         b"1" => out.extend_from_slice(b"true"),
-        b"0" | b"" => out.extend_from_slice(b"false"),
-        _ => return Err("is not one bit"),
+        b"0" => out.extend_from_slice(b"false"),
+        _ => return Err("is not exactly one bit"),
     }
     Ok(())
 }

@@ -3,6 +3,9 @@
 use super::ColumnType;
 use super::form::{Form, TimeUnit};
 
+/// oid, which Debezium has no default for.
+const OID: u32 = 26;
+
 // === impl ColumnType ===
 
 impl ColumnType {
@@ -21,11 +24,14 @@ impl ColumnType {
     }
 
     fn takes_defaults(&self) -> bool {
+        if self.is_domain || self.base == OID {
+            return false;
+        }
         match &self.form {
             // Of strings only text, varchar, json, jsonb, xml and uuid; not what merely is written as text.
             Form::Text(name) => self.is_plain_text() || matches!(name, Some("Json" | "Xml" | "Uuid")),
-            Form::Char | Form::Bool | Form::Bit | Form::Bits(_) | Form::Int16 | Form::Int32 | Form::Int64 => true,
-            Form::Float32 | Form::Float64 | Form::Decimal { .. } | Form::NumericText(Some(_)) | Form::NumericDouble => true,
+            Form::Enum(_) | Form::Char | Form::Bool | Form::Bit | Form::Bits(_) | Form::Int16 | Form::Int32 | Form::Int64 => true,
+            Form::Float32 | Form::Float64 | Form::Decimal { .. } | Form::NumericText(_) | Form::NumericDouble => true,
             Form::Date(_) | Form::Time(_) | Form::Timestamp(_) | Form::TimestampTz(_) => true,
             Form::Interval | Form::IntervalText => true,
             _ => false,

@@ -62,7 +62,7 @@ impl ColumnType {
 
 /// An invented path does not say whether it is closed.
 fn drop_closed(start: usize, out: &mut Vec<u8>) {
-    const CLOSED: &[u8] = br#""closed":"false","#;
+    const CLOSED: &[u8] = br#","closed":"false""#;
     if let Some(at) = out.get(start..).and_then(|text| memchr::memmem::find(text, CLOSED)) {
         out.drain(start + at..start + at + CLOSED.len());
     }

@@ -104,6 +104,10 @@ pub(super) struct ArrayForm {
     pub(super) delimiter: u8,
     /// With schemas an array has one dimension (D24).
     pub(super) is_flat: bool,
+    /// What the items' schema says; not for enums and isbn.
+    pub(super) has_optional_items: bool,
+    /// Debezium cannot write a NULL element where its schema has none.
+    pub(super) refuses_null: bool,
     /// An element that had to be unescaped.
     pub(super) scratch: RefCell<Vec<u8>>,
 }

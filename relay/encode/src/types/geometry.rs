@@ -80,15 +80,19 @@ pub(super) fn write_shape(text: &[u8], shape: Shape, out: &mut Vec<u8>) -> Writt
         }
         Shape::Polygon => {
             let count = numbers.count_points()?;
+            let is_closed = numbers.is_closed(count)?;
             let mut coded = Coder::begin(POLYGON, out);
             coded.count(1);
-            coded.count(count + 1);
-            let (x, y) = (numbers.float()?, numbers.float()?);
-            coded.point(x, y);
+            // A ring that is closed stays as it is.
+            coded.count(if is_closed { count } else { count + 1 });
+            let first = (numbers.float()?, numbers.float()?);
+            coded.point(first.0, first.1);
             for _ in 1..count {
                 coded.point(numbers.float()?, numbers.float()?);
             }
-            coded.point(x, y);
+            if !is_closed {
+                coded.point(first.0, first.1);
+            }
             coded.end();
         }
     }
@@ -96,8 +100,8 @@ pub(super) fn write_shape(text: &[u8], shape: Shape, out: &mut Vec<u8>) -> Writt
         (Shape::Box, _) => br#"","srid":null,"extensions":{"type":"box"}}"#,
         (Shape::Segment, _) => br#"","srid":null,"extensions":{"type":"lseg"}}"#,
         (Shape::Polygon, _) => br#"","srid":null,"extensions":{"type":"polygon"}}"#,
-        (Shape::Path, Some(b'[')) => br#"","srid":null,"extensions":{"closed":"false","type":"path"}}"#,
-        (Shape::Path, _) => br#"","srid":null,"extensions":{"closed":"true","type":"path"}}"#,
+        (Shape::Path, Some(b'[')) => br#"","srid":null,"extensions":{"type":"path","closed":"false"}}"#,
+        (Shape::Path, _) => br#"","srid":null,"extensions":{"type":"path","closed":"true"}}"#,
     });
     Ok(())
 }
@@ -156,6 +160,17 @@ impl Numbers<'_> {
 
     fn end(self) -> Written {
         if self.rest.iter().all(|&byte| is_between(byte)) { Ok(()) } else { Err(NOT_GEOMETRIC) }
+    }
+
+    /// Whether the last of so many points is the first one again.
+    fn is_closed(self, count: u32) -> Result<bool, Refusal> {
+        let mut numbers = self;
+        let first = (numbers.float()?, numbers.float()?);
+        let mut last = (f64::NAN, f64::NAN);
+        for _ in 1..count {
+            last = (numbers.float()?, numbers.float()?);
+        }
+        Ok(first == last)
     }
 
     /// Pairs of numbers; one at least, and nothing else.

@@ -31,6 +31,7 @@ struct Found {
     /// The built-in type at the bottom, 0 for others.
     base: u32,
     is_domain: bool,
+    is_isbn: bool,
 }
 
 /// Looks types up for one plan.
@@ -52,9 +53,9 @@ impl ColumnType {
     }
 
     fn of(found: Found, modes: &Modes) -> Self {
-        let Found { form, is_unknown, is_omitted, base, .. } = found;
+        let Found { form, is_unknown, is_omitted, base, is_domain, .. } = found;
         let is_omitted = modes.is_debezium && (is_omitted || is_unknown);
-        Self { form, is_unknown, is_omitted, base, utf8: modes.invalid_utf8, unavailable: None }
+        Self { form, is_unknown, is_omitted, base, is_domain, utf8: modes.invalid_utf8, unavailable: None }
     }
 }
 
@@ -95,7 +96,8 @@ impl Resolver<'_> {
             return self.array(self.named(element, wanted), delimiter);
         }
         Found::of(match name {
-            "citext" | "isbn" => Form::Text(None),
+            "citext" => Form::Text(None),
+            "isbn" => return Found { is_isbn: true, ..Found::of(Form::Text(None)) },
             "ean13" | "isbn13" | "ismn" | "issn" | "upc" => return Found { is_omitted: true, ..Found::of(Form::Text(None)) },
             "ltree" => Form::Text(Some("Ltree")),
             "hstore" if self.modes.hstore == HstoreMode::Map => Form::HstoreMap,
@@ -113,17 +115,20 @@ impl Resolver<'_> {
     }
 
     fn array(self, item: Found, delimiter: u8) -> Found {
-        let is_known = match &item.form {
-            _ if item.base != 0 => oids::has_debezium_array(item.base),
-            Form::Enum(_) | Form::Hstore | Form::HstoreMap | Form::Geometry | Form::Geography => true,
-            Form::Text(_) => !item.is_omitted,
-            _ => false,
-        };
-        let is_omitted = item.is_omitted || item.is_domain || !is_known;
+        let is_omitted = item.is_omitted || item.is_domain || !oids::has_debezium_array(item.base);
+        let has_optional_items = !item.is_isbn && !matches!(item.form, Form::Enum(_));
+        let refuses_null = self.modes.is_debezium && !has_optional_items;
         let is_unknown = item.is_unknown;
         let item = ColumnType { is_omitted: false, ..ColumnType::of(item, self.modes) };
-        let form = ArrayForm { item, delimiter, is_flat: self.modes.schemas, scratch: RefCell::default() };
-        Found { form: Form::Array(Box::new(form)), is_unknown, is_omitted, base: 0, is_domain: false }
+        let form = ArrayForm {
+            item,
+            delimiter,
+            is_flat: self.modes.schemas,
+            has_optional_items,
+            refuses_null,
+            scratch: RefCell::default(),
+        };
+        Found { is_unknown, is_omitted, ..Found::of(Form::Array(Box::new(form))) }
     }
 
     fn built_in(self, wanted: Wanted<'_>) -> Found {
@@ -224,7 +229,7 @@ impl Resolver<'_> {
 
 impl Found {
     fn of(form: Form) -> Self {
-        Self { form, is_unknown: false, is_omitted: false, base: 0, is_domain: false }
+        Self { form, is_unknown: false, is_omitted: false, base: 0, is_domain: false, is_isbn: false }
     }
 
     fn unknown() -> Self {

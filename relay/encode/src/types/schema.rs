@@ -66,10 +66,11 @@ impl ColumnType {
         text(&[r#"{"type":""#, parts.kind, "\"", parts.inside], out);
         if let Form::Array(array) = &self.form {
             text(&[r#","items":"#], out);
-            let is_optional = !matches!(array.item.form, Form::Enum(_));
-            array.item.write_schema(&SchemaField { is_optional, ..SchemaField::default() }, out);
+            array.item.write_schema(&SchemaField { is_optional: array.has_optional_items, ..SchemaField::default() }, out);
         }
-        text(&[r#","optional":"#, if field.is_optional { "true" } else { "false" }], out);
+        // Debezium's schemas of these are optional from the start, and nothing makes them otherwise.
+        let is_always_optional = matches!(self.form, Form::Geometry | Form::Shape(_) | Form::Circle | Form::Line);
+        text(&[r#","optional":"#, if field.is_optional || is_always_optional { "true" } else { "false" }], out);
         if !parts.name.is_empty() {
             text(&[r#","name":""#, parts.name, r#"","version":"#], out);
             write_integer(parts.version, out);
