@@ -34,6 +34,15 @@ impl Kafka {
         self.until_topic(name, |count| count == usize::try_from(partitions).unwrap_or(1));
     }
 
+    /// Creates many topics of one partition in one request.
+    #[track_caller]
+    pub fn create_topics(&self, names: &[String]) {
+        let topics: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1))).collect();
+        let made = block(self.admin().create_topics(&topics, &options())).expect("ask the broker to create topics");
+        made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
+        names.last().into_iter().for_each(|name| self.until_topic(name, |count| count == 1));
+    }
+
     /// Deletes a topic and waits until the broker denies it.
     #[track_caller]
     pub fn delete_topic(&self, name: &str) {

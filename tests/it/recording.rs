@@ -1,5 +1,8 @@
 //! What real Debezium wrote over a file of statements, kept in golden files, and relay held to them.
 
+mod differences;
 mod golden;
+mod parity;
 mod record;
+mod relay;
 mod sets;

@@ -16,7 +16,8 @@ impl Source {
         let mut connection = self.connect()?;
         let tables = wanted_tables(&mut connection, wanted)?;
         if tables.is_empty() && needs_tables {
-            let message = "no table fits the `table` of any [[outbox]], nor the `tables` of any [[capture]]; create the table first";
+            let message =
+                "no table fits the `table` of any [[outbox]], nor the `tables` of any [[capture]]; create the table first";
             return Err(Error::Publication(message.into()));
         }
         if self.config().publish > Publish::Inserts {

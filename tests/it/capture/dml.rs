@@ -36,7 +36,10 @@ fn each_statement_has_its_records() {
         assert_eq!(records[2].header("__debezium.newkey"), Some(r#"{"id":2}"#));
         assert_eq!(records[4].header("__debezium.oldkey"), Some(r#"{"id":1}"#));
         let source = &records[0].json()["source"];
-        assert_eq!((source["table"].as_str(), source["snapshot"].as_str(), source["db"].as_str()), (Some("d"), Some("false"), Some("postgres")));
+        assert_eq!(
+            (source["table"].as_str(), source["snapshot"].as_str(), source["db"].as_str()),
+            (Some("d"), Some("false"), Some("postgres"))
+        );
         assert!(source["lsn"].as_u64() > Some(0) && source["txId"].as_u64() > Some(0) && source["origin"].is_null());
 
         let records = captured.records("f", 7);
@@ -53,16 +56,16 @@ fn each_statement_has_its_records() {
             ]
         );
         // The end of the transaction before, and the row's own place.
-        let sequence: Vec<serde_json::Value> =
-            values(&records).iter().map(|value| serde_json::from_str(value["source"]["sequence"].as_str().unwrap()).unwrap()).collect();
+        let sequence: Vec<serde_json::Value> = values(&records)
+            .iter()
+            .map(|value| serde_json::from_str(value["source"]["sequence"].as_str().unwrap()).unwrap())
+            .collect();
         assert!(sequence.iter().all(|pair| pair[0] == sequence[0][0] && pair[0].is_string()), "{sequence:?}");
         let records = captured.records("keyless", 3);
         assert_eq!(shapes(&records), [r#"c null null {"a":1}"#, r#"u null {"a":1} {"a":2}"#, r#"d null {"a":2} null"#]);
         let metric = |operation: &str| {
-            let series = format!(
-                "relay_events_received_total{{pipeline=\"{}\",table=\"public.d\",op=\"{operation}\"}}",
-                captured.name
-            );
+            let series =
+                format!("relay_events_received_total{{pipeline=\"{}\",table=\"public.d\",op=\"{operation}\"}}", captured.name);
             captured.relay.metric(&series)
         };
         relay_tests::wait::until("the counts", secs(10), || {

@@ -4,6 +4,7 @@
 //!
 //! - `{"topic":..,"key":..,"value":..,"headers":[[name, value],..]}` is a record. Key and value stand as they are, byte for byte; a
 //!   member that is missing is null bytes, and what is no JSON stands as `keyText`, `valueText`.
+//! - `note` is in files of differences only: why and where relay's record differs from Debezium's.
 //! - `{"topic":..,"keySchema":..}` and `valueSchema`: the next records of this topic are `{"schema":<that>,"payload":<what is shown>}`.
 //! - `{"source":..}`: `"source":"$first"` in a value means that object, with the snapshot marker, the topic's schema and table put in.
 //! - `{"context":..}`: `"$context"` among the headers means these.
@@ -29,6 +30,8 @@ pub(crate) struct Line {
     pub(crate) value: Option<String>,
     /// Names and values, in order.
     pub(crate) headers: Vec<(String, Option<String>)>,
+    /// Why and where the record differs from Debezium's, in files of differences; else empty.
+    pub(crate) note: String,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +53,7 @@ struct Document<'a> {
     key_text: Option<String>,
     value_text: Option<String>,
     headers: Option<Vec<serde_json::Value>>,
+    note: Option<String>,
     #[serde(borrow, default, deserialize_with = "there")]
     key_schema: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "there")]
@@ -65,7 +69,7 @@ fn there<'a, D: serde::Deserializer<'a>>(member: D) -> Result<Option<&'a RawValu
 }
 
 /// What stands for numbers that no two runs share, by the end of their names.
-const NUMBERS: [&str; 5] = ["ts_ms", "ts_us", "ts_ns", "lsn", "txId"];
+const NUMBERS: [&str; 6] = ["ts_ms", "ts_us", "ts_ns", "lsn", "LSN", "txId"];
 /// A source as Debezium writes it, with the places that a file's records fill.
 const SOURCE: &str = concat!(
     r#"{"version":"3.7.0.Final","connector":"postgresql","name":"srv","ts_ms":0,"snapshot":"$snapshot","db":"postgres","#,
@@ -102,7 +106,20 @@ impl Line {
             key: record.key.as_deref().map(text),
             value: record.value.as_deref().map(text),
             headers: record.headers.iter().map(header).collect(),
+            note: String::new(),
         }
+    }
+
+    /// The record without what only Debezium, or only relay, puts into it when relay is not told to be compatible: no schemas, and
+    /// no headers of a task or a position (D12).
+    pub(crate) fn bare(mut self) -> Line {
+        for text in [&mut self.key, &mut self.value].into_iter().flatten() {
+            if let Some(wrapped) = unwrapped(text) {
+                *text = wrapped.payload.get().to_owned();
+            }
+        }
+        self.headers.retain(|(name, _)| !name.starts_with("__debezium.context.") && !name.starts_with("relay-"));
+        self
     }
 
     /// Schema and table as the topic has them.
@@ -163,6 +180,9 @@ pub(crate) fn write(lines: &[Line]) -> String {
         if let Some(at) = headers.windows(4).position(|four| four == context) {
             headers.splice(at..at + 4, ["\"$context\"".to_owned()]);
         }
+        if !line.note.is_empty() {
+            members.push_str(&format!(",\"note\":{}", json(&line.note)));
+        }
         out.push_str(&format!("{fresh}{{\"topic\":{}{members},\"headers\":[{}]}}\n", json(&line.topic), headers.join(",")));
     }
     out
@@ -193,7 +213,8 @@ pub(crate) fn read(text: &str) -> Vec<Line> {
                 serde_json::Value::String(_) => CONTEXT.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).to_vec(),
                 pair => vec![serde_json::from_value(pair).expect("a name and a value")],
             });
-            let mut line = Line { topic, key: None, value: None, headers: headers.collect() };
+            let mut line =
+                Line { topic, key: None, value: None, headers: headers.collect(), note: document.note.unwrap_or_default() };
             let whole = |line: &Line, part: &'static str, raw: Option<&RawValue>, text: Option<String>| {
                 let payload = raw.map(|raw| line.lengthened(raw.get())).or(text)?;
                 let schema = schemas.get(&(line.topic.clone(), part)).filter(|schema| *schema != "null");
@@ -229,7 +250,7 @@ pub(crate) fn normal(text: &str, prefix: &str) -> String {
             Some((two.len(), format!("null,{}", if two.ends_with("null") { "null" } else { "\\\"0\\\"" })))
         });
     }
-    for head in ["\"id\":\"", "\"iodebeziumtxid\":\""] {
+    for head in ["\"id\":\"", "transaction_id\":\"", "\"iodebeziumtxid\":\""] {
         text = replaced(&text, head, |rest| {
             let id = rest.split('"').next().unwrap_or_default();
             let (xid, lsn) = id.split_once(':')?;

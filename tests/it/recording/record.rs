@@ -5,6 +5,7 @@
 //! `tests/golden/debezium/<set>.jsonl`. `RELAY_RECORD=types,strings` records these sets only.
 
 use super::golden::{self, Line};
+use super::relay::keys;
 use super::sets::{Cases, SETS, Set};
 use relay_tests::connect::{Connect, Connector};
 use relay_tests::consumer::{Isolation, Reader};
@@ -55,15 +56,12 @@ impl Set {
             .set("header.converter", "org.apache.kafka.connect.storage.SimpleHeaderConverter")
             .set("topic.creation.default.partitions", "1")
             .set("topic.creation.default.replication.factor", "1");
-        let is_keyless = "SELECT string_agg(format('%s.%s:%s', nspname, relname, columns), ';' ORDER BY relname) FROM (SELECT nspname, \
-             relname, (SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 \
-             AND attname <> 'x') AS columns FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = 'types' AND \
-             relkind = 'r' AND relname LIKE '%\\_key' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid)) t";
+        let keys: Vec<String> = keys(db, self.cases).iter().map(|(table, key)| format!("{table}:{}", key.join(","))).collect();
+        connector = connector.set("message.key.columns", &keys.join(";"));
         if self.cases == Cases::Types {
-            connector = connector.set("message.key.columns", db.sql(is_keyless).one());
+            connector = connector.set("message.prefix.include.list", "none");
         } else {
             connector = connector
-                .set("message.key.columns", "changes.keyed_elsewhere:aa;changes.keyed_full:aa")
                 .set("column.mask.with.3.chars", "changes.masked.card")
                 .set("column.truncate.to.4.chars", "changes.masked.note")
                 .set("column.truncate.to.0.chars", "changes.masked.blank")
@@ -90,6 +88,17 @@ pub(crate) fn run(db: &Postgres, statements: &str) {
     for paragraph in statements.split("\n\n") {
         client.batch_execute(paragraph).unwrap_or_else(|e| panic!("{e:?}\nin {paragraph}"));
     }
+}
+
+/// A server as it is before the snapshot, with its publications.
+pub(crate) fn server(version: Version) -> Postgres {
+    let db = Postgres::builder(version).setting("max_replication_slots", "40").setting("max_wal_senders", "40").start();
+    [Cases::Types, Cases::Changes].into_iter().for_each(|cases| run(&db, &statements(cases).0));
+    db.sql(
+        "CREATE PUBLICATION dbz_types FOR ALL TABLES; CREATE PUBLICATION dbz_changes FOR ALL TABLES; \
+         CREATE PUBLICATION dbz_root FOR ALL TABLES WITH (publish_via_partition_root = true)",
+    );
+    db
 }
 
 /// Waits until each set has at least so many records and none grows any more.
@@ -124,18 +133,12 @@ fn record_debezium() {
     let wanted = std::env::var("RELAY_RECORD").unwrap_or_default();
     let is_wanted = |set: &&Set| wanted.is_empty() || wanted.split(',').any(|name| name == set.name);
     let sets: Vec<&Set> = SETS.iter().filter(is_wanted).collect();
-    let cases: Vec<Cases> =
-        [Cases::Types, Cases::Changes].into_iter().filter(|cases| sets.iter().any(|set| set.cases == *cases)).collect();
-    let db = Postgres::builder(Version::V15).setting("max_replication_slots", "40").setting("max_wal_senders", "40").start();
-    cases.iter().for_each(|cases| run(&db, &statements(*cases).0));
-    db.sql(
-        "CREATE PUBLICATION dbz_types FOR ALL TABLES; CREATE PUBLICATION dbz_changes FOR ALL TABLES; \
-         CREATE PUBLICATION dbz_root FOR ALL TABLES WITH (publish_via_partition_root = true)",
-    );
+    let cases = [Cases::Types, Cases::Changes].map(|cases| (cases, sets.iter().any(|set| set.cases == cases)));
+    let db = server(Version::V15);
     let connectors: Vec<Connector> = sets.iter().map(|set| set.connector(&db)).collect();
     let mut connect = Connect::start(&db, &connectors);
     settle(&mut connect, &sets, &vec![1; sets.len()]);
-    cases.iter().for_each(|cases| run(&db, &statements(*cases).1));
+    cases.iter().filter(|(_, is_asked)| *is_asked).for_each(|(cases, _)| run(&db, &statements(*cases).1));
     settle(&mut connect, &sets, &vec![1; sets.len()]);
     for set in &sets {
         let lines = lines(&set.prefix());

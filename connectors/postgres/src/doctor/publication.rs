@@ -39,7 +39,9 @@ impl Examination<'_> {
                         1 => format!("publication {name} has the table of the routes"),
                         count => format!("publication {name} has all {count} tables of the routes"),
                     };
-                    if self.source.config().publish == Publish::Inserts && (options.publishes_updates || options.publishes_deletes) {
+                    if self.source.config().publish == Publish::Inserts
+                        && (options.publishes_updates || options.publishes_deletes)
+                    {
                         observed.push_str(
                             "; it also sends updates or deletes, which relay only counts: publish = 'insert' spares them",
                         );

@@ -11,7 +11,6 @@ use relay_encode::dlq::Origin;
 use relay_encode::{CapturePlan, Context, Encoded, LogicalMessages, Marker, RecordOrder};
 use relay_postgres::{Assembler, TableId, Truncated};
 
-
 // === impl Pass: rows ===
 
 impl Pass<'_> {
@@ -142,7 +141,6 @@ impl Pass<'_> {
             self.suspicion.lost.push((table, column.into()));
         }
     }
-
 }
 
 impl<'a> Pass<'a> {
@@ -385,7 +383,8 @@ impl Pass<'_> {
         let commit = self.transaction.commit_lsn;
         let context = self.context(RelayPos::Begin(commit), None);
         self.captures.encode_begin(&context, self.event);
-        let flow = self.offer_beside(At { position: Position { commit_lsn: commit, seq: 0 }, relay_pos: RelayPos::Begin(commit) });
+        let flow =
+            self.offer_beside(At { position: Position { commit_lsn: commit, seq: 0 }, relay_pos: RelayPos::Begin(commit) });
         if flow.is_none() {
             self.counts.is_begin_due = false;
         }

@@ -317,7 +317,7 @@ impl Pass<'_> {
 
     fn suspect(&self, at: At<'_>, poison: Poison, origin: Origin<'_>, key: String) -> Flow {
         let relation = match origin {
-            Origin::Change(change) => change.relation(),
+            Origin::Change(change) | Origin::Captured(change, _) => change.relation(),
             Origin::Drained { relation, .. } => relation,
         };
         Flow::Poisoned(Box::new(Suspect {

@@ -133,7 +133,9 @@ impl Stream {
             let size = frame.size;
             let is_data = matches!(frame.body, Body::XLogData { .. } | Body::Oversize { .. });
             let flow = match frame.body {
-                Body::XLogData { wal_start, send_time_us, payload, .. } => self.message(Place { lsn: wal_start, send_time_us }, payload),
+                Body::XLogData { wal_start, send_time_us, payload, .. } => {
+                    self.message(Place { lsn: wal_start, send_time_us }, payload)
+                }
                 Body::Keepalive { wal_end, reply_requested, .. } => {
                     self.status.saw(Peer::Source);
                     self.session.keepalive(wal_end, reply_requested);
