@@ -57,9 +57,8 @@ impl Contract {
 
     /// `{"schema":…,"payload":` of a value from that column; empty where values carry no schema.
     pub(crate) fn value_head(&self, field: Option<&Field>) -> Box<[u8]> {
-        let kind = |field: &Field| ColumnType::new(Oid(field.type_oid), -1, None, &Catalog::default(), &self.modes);
         match field {
-            Some(field) if self.schemas => head(&kind(field), true),
+            Some(field) if self.schemas => head(&self.column_type(field), true),
             _ => Box::default(),
         }
     }
@@ -69,8 +68,7 @@ impl Contract {
         if !self.is_converted {
             return None;
         }
-        let kind =
-            single_field(key).map(|field| ColumnType::new(Oid(field.type_oid), -1, None, &Catalog::default(), &self.modes));
+        let kind = single_field(key).map(|field| self.column_type(field));
         let text = ColumnType::new(Oid(crate::field::oid::TEXT), -1, None, &Catalog::default(), &self.modes);
         let head = if self.schemas { head(kind.as_ref().unwrap_or(&text), false) } else { Box::default() };
         Some(KeyForm { kind, head })
@@ -80,7 +78,12 @@ impl Contract {
     pub(crate) fn header_type(&self, field: &Field) -> Option<ColumnType> {
         // float4, float8, date, time, timestamp.
         let differs = matches!(field.type_oid, 700 | 701 | 1082 | 1083 | 1114) && field.pointer.is_none();
-        (self.is_debezium && differs).then(|| ColumnType::new(Oid(field.type_oid), -1, None, &Catalog::default(), &self.modes))
+        (self.is_debezium && differs).then(|| self.column_type(field))
+    }
+
+    /// How section 8 writes the column; a type that only the catalog knows is its text.
+    pub(crate) fn column_type(&self, field: &Field) -> ColumnType {
+        ColumnType::new(Oid(field.type_oid), field.type_modifier, None, &Catalog::default(), &self.modes)
     }
 }
 

@@ -1,9 +1,9 @@
 //! A payload column becomes the value of an outbox record.
 
 use crate::binary;
-use crate::field::{Field, Form, Piece, oid};
+use crate::field::{Field, Form, Piece};
 use crate::json;
-use crate::plan::{ValueStep, is_raw_json};
+use crate::plan::{EnvelopeMember, ValueStep, is_raw_json};
 use crate::route::ValueEncoding;
 use relay_core::{Event, Poison, Row};
 
@@ -85,15 +85,17 @@ impl ValueStep {
             }
             Some((field, piece)) => write_json_string(field, piece, out, scratch)?,
         }
-        for (member, field) in &self.envelope {
-            out.extend_from_slice(member);
-            match field.read(row)? {
-                Piece::Null | Piece::Absent => out.extend_from_slice(b"null"),
-                Piece::Json(raw) => out.extend_from_slice(field.check(raw)?.as_bytes()),
-                Piece::Text(text) if matches!(field.type_oid, oid::BOOL | oid::INT2 | oid::INT4 | oid::INT8) => {
+        for EnvelopeMember { name, field, kind } in &self.envelope {
+            out.extend_from_slice(name);
+            match (field.read(row)?, kind) {
+                (Piece::Null | Piece::Absent, _) => out.extend_from_slice(b"null"),
+                (Piece::Text(text) | Piece::Hex(text), Some(kind)) if !field.is_base64 => {
+                    kind.write(text, out).map_err(|poison| Poison::new(poison.reason, field.poison(&poison.message).message))?;
+                }
+                (Piece::Text(text) | Piece::Json(text), None) if !field.is_base64 => {
                     out.extend_from_slice(field.check(text)?.as_bytes());
                 }
-                piece => write_json_string(field, piece, out, scratch)?,
+                (piece, _) => write_json_string(field, piece, out, scratch)?,
             }
         }
         out.push(b'}');

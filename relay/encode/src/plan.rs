@@ -9,6 +9,7 @@ use crate::headers::HeaderStep;
 use crate::predicate::{Term, Test};
 use crate::route::{Route, TopicRule, ValueEncoding};
 use crate::template::{Expression, HeaderItem, Part, Reference, Variable};
+use crate::types::ColumnType;
 use crate::wrap::Eventuate;
 use relay_core::{Kind, Poison, Relation, Row};
 use std::cell::RefCell;
@@ -92,8 +93,15 @@ pub(crate) struct ValueStep {
     pub(crate) is_null_kept: bool,
 }
 
-/// A member of the envelope object: `,"name":`, and its column.
-pub(crate) type EnvelopeMember = (Box<[u8]>, Field);
+/// A member of the envelope object.
+#[derive(Debug)]
+pub(crate) struct EnvelopeMember {
+    /// `,"name":`.
+    pub(crate) name: Box<[u8]>,
+    pub(crate) field: Field,
+    /// How its column is written; `None` = as the piece stands.
+    pub(crate) kind: Option<ColumnType>,
+}
 
 /// Resolves the names of one route, remembering for which field.
 struct Resolver<'a> {
@@ -482,28 +490,11 @@ impl Resolver<'_> {
         let mut members = Vec::new();
         for (name, reference) in &self.route.envelope {
             let Some(field) = self.listed("envelope", reference)? else { continue };
-            let is_offered = is_raw_json(&field)
-                || matches!(
-                    field.type_oid,
-                    oid::BOOL
-                        | oid::INT2
-                        | oid::INT4
-                        | oid::INT8
-                        | oid::TEXT
-                        | oid::VARCHAR
-                        | oid::BPCHAR
-                        | oid::UUID
-                        | oid::JSON
-                        | oid::JSONB
-                );
-            if !is_offered {
-                let why = "an envelope of this version takes boolean, integer, text, varchar, char, uuid, json and jsonb columns";
-                return Err(PlanError { kind: Kind::ConfigNotImplemented, ..self.wrong_type("envelope", &field, why) });
-            }
             let mut member = vec![b','];
             crate::json::write_string(name, &mut member);
             member.push(b':');
-            members.push((member.into(), field));
+            let kind = (!is_raw_json(&field) && field.form != Form::Bool).then(|| self.route.contract.column_type(&field));
+            members.push(EnvelopeMember { name: member.into(), field, kind });
         }
         Ok(members.into())
     }

@@ -1,8 +1,5 @@
 //! Section 8 of the event format: the text of a value, as PostgreSQL prints it, becomes JSON, whatever its type and the modes.
 
-// Taken away at the merge with the captures, which call all of it.
-#![allow(dead_code, unused_imports)]
-
 mod array;
 mod bits;
 mod civil;

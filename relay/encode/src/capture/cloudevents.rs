@@ -2,10 +2,9 @@
 
 use super::context::Context;
 use super::format::{Format, TypePart};
-use super::headers::part_of;
 use super::plan::{CapturePlan, Scratch};
 use super::source::{SourceField, quoted};
-use super::step::{Sides, Step, Steps};
+use super::step::{Record, Sides, Step};
 use crate::cloudevents::{self, Attributes, Time};
 use relay_core::{Event, Poison, Relation, RelayPos};
 
@@ -51,7 +50,7 @@ impl CloudEventsBody {
         let id = quoted(&format!("name:{prefix};lsn:"));
         let source = quoted(&format!("/debezium/postgresql/{prefix}"));
         let id = [b"{\"id\":", id.strip_suffix(b"\"").unwrap_or_default()].concat();
-        let rest = concat!(r#","specversion":"1.0","type":"io.debezium.connector.postgresql.DataChangeEvent","time":""#,);
+        let rest = r#","specversion":"1.0","type":"io.debezium.connector.postgresql.DataChangeEvent","time":""#;
         let rest = [b"\",\"source\":", &*source, rest.as_bytes()].concat();
         Self {
             types: OPERATIONS.map(type_of),
@@ -107,20 +106,18 @@ impl CapturePlan {
     pub(super) fn write_cloudevents_headers(
         &self,
         body: &CloudEventsBody,
-        context: &Context<'_>,
-        steps: &Steps,
-        (step, part): (Step, u8),
-        sides: &Sides<'_>,
+        record: &Record<'_>,
         scratch: &mut Scratch,
         event: &mut Event,
     ) -> Result<(), Poison> {
+        let (context, step) = (&record.context, record.step);
         let format = &self.rule.format;
         if format.is_debezium || step == Step::Tombstone {
             return Ok(());
         }
-        let has_key = self.write_event_key(step, sides, scratch)?;
+        let has_key = self.write_event_key(step, &record.sides, scratch)?;
         scratch.id.clear();
-        part_of(context.pos, part, steps.count).write(&mut scratch.id);
+        record.pos().write(&mut scratch.id);
         if matches!(context.pos, RelayPos::Snapshot(_) | RelayPos::SnapshotRow { .. }) {
             scratch.id.push(b'/');
             scratch.id.extend_from_slice(self.label.as_bytes());
@@ -155,12 +152,11 @@ impl CapturePlan {
     pub(super) fn write_cloudevents_value(
         &self,
         body: &CloudEventsBody,
-        context: &Context<'_>,
-        step: Step,
-        sides: &Sides<'_>,
+        record: &Record<'_>,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
     ) -> Result<(), Poison> {
+        let (context, step) = (&record.context, record.step);
         let format = &self.rule.format;
         let is_alone = !format.is_debezium && !format.is_structured;
         if format.is_debezium {
@@ -173,7 +169,7 @@ impl CapturePlan {
             out.extend_from_slice(b",\"data\":");
         }
         out.extend_from_slice(b"{\"before\":");
-        self.write_images(step, sides, scratch, out)?;
+        self.write_images(step, &record.sides, scratch, out)?;
         out.extend_from_slice(if is_alone { b"}" } else { b"}}" });
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::format::Format;
 use super::plan::{Body, CapturePlan, Scratch};
 use super::rule::Shape;
-use super::step::{Sides, Step, Steps};
+use super::step::{Record, Sides, Step};
 use crate::contract::write_context;
 use relay_core::change::OldRow;
 use relay_core::{Event, Poison, RelayPos};
@@ -14,20 +14,11 @@ use relay_core::{Event, Poison, RelayPos};
 
 impl CapturePlan {
     /// All headers but `relay-unavailable`, which is known only behind the value.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one record; a struct of them would be made for this call alone")]
     #[inline]
-    pub(super) fn write_headers(
-        &self,
-        context: &Context<'_>,
-        steps: &Steps,
-        step: Step,
-        part: u8,
-        sides: &Sides<'_>,
-        scratch: &mut Scratch,
-        event: &mut Event,
-    ) -> Result<(), Poison> {
+    pub(super) fn write_headers(&self, record: &Record<'_>, scratch: &mut Scratch, event: &mut Event) -> Result<(), Poison> {
+        let (step, sides) = (record.step, &record.sides);
         let format = &self.rule.format;
-        if steps.is_key_change {
+        if record.is_key_change {
             // Each record names the other key.
             let (name, other) = match step {
                 Step::New(_) => ("__debezium.oldkey", Step::Old),
@@ -41,14 +32,14 @@ impl CapturePlan {
         }
         if let Shape::Flat(rule) = &self.rule.shape {
             for (name, metadata) in &rule.headers {
-                metadata.write_text(step.op(), &self.source, context, event.out());
+                metadata.write_text(step.op(), &self.source, &record.context, event.out());
                 event.end_header(name);
             }
         }
         if let Body::CloudEvents(body) = &self.body {
-            self.write_cloudevents_headers(body, context, steps, (step, part), sides, scratch, event)?;
+            self.write_cloudevents_headers(body, record, scratch, event)?;
         }
-        format.write_own_headers(part_of(context.pos, part, steps.count), event);
+        format.write_own_headers(record.pos(), event);
         Ok(())
     }
 
@@ -81,14 +72,6 @@ impl CapturePlan {
         }
         event.out().push(b']');
         event.end_header("relay-unavailable");
-    }
-}
-
-/// The position of one of `count` records of a change.
-pub(super) fn part_of(pos: RelayPos<'_>, part: u8, count: u8) -> RelayPos<'_> {
-    match pos {
-        RelayPos::Log(position) if count > 1 => RelayPos::Part(position, part),
-        pos => pos,
     }
 }
 

@@ -4,6 +4,7 @@ mod cloudevents;
 mod column;
 mod context;
 mod encode;
+mod fingerprint;
 mod flat;
 mod format;
 mod headers;

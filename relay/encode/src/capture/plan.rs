@@ -32,12 +32,21 @@ pub struct CapturePlan {
     /// Cells that tell the rows of the table apart.
     identity: Box<[(usize, bool)]>,
     pub(super) topic: TopicPlan,
-    pub(super) filter: Box<[(Field, bool, Test)]>,
+    pub(super) filter: Box<[Condition]>,
     pub(super) partition: Option<Field>,
     pub(super) source: Source,
     pub(super) body: Body,
     notes: Vec<String>,
     pub(super) scratch: RefCell<Scratch>,
+}
+
+/// A term of the filter.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) field: Field,
+    /// Whether an old tuple of identity columns has the column.
+    pub(super) is_identity: bool,
+    pub(super) test: Test,
 }
 
 /// The key of a record.
@@ -66,7 +75,7 @@ pub(super) enum Body {
 pub(super) struct FlatBody {
     /// `{"schema":…,"payload":`.
     pub(super) head: Box<[u8]>,
-    /// `,"__deleted":"`; empty where rows carry no mark.
+    /// Whether rows carry `__deleted`.
     pub(super) marks_deleted: bool,
     /// `,"name":`, and what follows.
     pub(super) fields: Box<[(Box<[u8]>, Metadata)]>,
@@ -230,7 +239,7 @@ fn unfit(relation: &Relation, field: &'static str, column: &str, message: String
     PlanError { table, field, column, message, hint: String::new(), kind: Kind::ConfigValue }
 }
 
-fn filter(rule: &Capture, relation: &Relation) -> Result<Box<[(Field, bool, Test)]>, PlanError> {
+fn filter(rule: &Capture, relation: &Relation) -> Result<Box<[Condition]>, PlanError> {
     let test = |term: &crate::predicate::Term| {
         let field = column(rule, relation, "filter", &term.column)?;
         if let Some(message) = term.test.unfit(&field) {
@@ -242,7 +251,7 @@ fn filter(rule: &Capture, relation: &Relation) -> Result<Box<[(Field, bool, Test
             ));
         }
         let is_identity = relation.columns.get(field.column).is_some_and(|column| column.is_key);
-        Ok((field, is_identity, term.test.clone()))
+        Ok(Condition { field, is_identity, test: term.test.clone() })
     };
     rule.filter.iter().map(test).collect()
 }

@@ -1,5 +1,6 @@
 //! `[[capture]]` tables, checked: which tables they take, and what becomes of their changes.
 
+use super::fingerprint;
 use super::flat::FlatRule;
 use super::format::Format;
 use super::mask::Mask;
@@ -257,7 +258,7 @@ impl Captures {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let canonical = canonical(&settings, format).into();
+        let canonical = fingerprint::canonical(&settings, format).into();
         Ok(Self { captures, messages: globs(&format.messages), format: shared, canonical })
     }
 
@@ -314,17 +315,4 @@ impl Captures {
     pub(super) fn makes_cloudevents(&self) -> bool {
         !self.captures.is_empty() && self.captures.iter().all(|capture| matches!(capture.shape, Shape::CloudEvents))
     }
-}
-
-/// Every setting; the process's own `run_id` and what only outboxes read are left out.
-fn canonical(captures: &[CaptureSettings], format: &FormatSettings) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for capture in captures {
-        // Writing to memory does not fail. Debug text of texts and lists of texts is the same in every build.
-        let _ = writeln!(text, "[[capture]]\n{capture:?}");
-    }
-    let format = FormatSettings { run_id: String::new(), ..format.clone() };
-    let _ = writeln!(text, "[format]\n{format:?}");
-    text
 }
