@@ -62,7 +62,9 @@ pub enum Origin<'a> {
 // === impl Origin ===
 
 impl<'a> Origin<'a> {
-    fn relation(self) -> Option<&'a Relation> {
+    /// The table, where there is one.
+    #[must_use]
+    pub fn relation(self) -> Option<&'a Relation> {
         match self {
             Origin::Change(change) | Origin::Captured(change, _) => change.relation(),
             Origin::Drained { relation, .. } => relation,

@@ -31,7 +31,6 @@ pub(crate) enum Takes {
 const SPOOL: &str = "streaming of transactions in progress is";
 const SNAPSHOTS: &str = "snapshots are";
 const EXACTLY_ONCE: &str = "exactly-once is";
-const CLOUDEVENTS: &str = "CloudEvents are";
 
 const fn default_only(key: &'static str, what: &'static str) -> NotYet {
     NotYet { key, takes: Takes::Default, what }
@@ -48,9 +47,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     default_only("source.log.spool_dir", SPOOL),
     default_only("source.log.spool_max", SPOOL),
     words("source.log.on_missing_slot", &["stop"], "re-creating a slot is"),
-    words("outbox.format", &["raw"], CLOUDEVENTS),
-    default_only("outbox.dataschema", CLOUDEVENTS),
-    words("outbox.on_update", &["ignore", "stop"], "publishing updates is"),
     default_only("snapshot.mode", SNAPSHOTS),
     default_only("snapshot.tables", SNAPSHOTS),
     default_only("snapshot.threads", SNAPSHOTS),

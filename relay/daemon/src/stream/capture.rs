@@ -80,7 +80,7 @@ impl Pass<'_> {
                 Err(poison) => {
                     let at = At { position, relay_pos: part_of(context.pos, part, part > 0) };
                     self.tally.received(table.0, change);
-                    return self.poison(at, named(poison, change), Origin::Change(change));
+                    return self.poison(at, named(poison, change), Origin::Captured(change, plan));
                 }
             };
             if self.config.tells_lost_values
@@ -98,7 +98,7 @@ impl Pass<'_> {
             };
             if let Some(poison) = poison {
                 let at = At { position, relay_pos: part_of(context.pos, part, part > 0 || share == Share::More) };
-                if let GivenUp::All(flow) = self.park_part(at, poison, Origin::Change(change), share) {
+                if let GivenUp::All(flow) = self.park_part(at, poison, Origin::Captured(change, plan), share) {
                     return flow;
                 }
             }
@@ -240,7 +240,7 @@ impl Pass<'_> {
             Err(poison) => Some(named(poison, change)),
         };
         if let Some(poison) = poison
-            && let GivenUp::All(flow) = self.park_part(at, poison, Origin::Change(change), share)
+            && let GivenUp::All(flow) = self.park_part(at, poison, Origin::Captured(change, plan), share)
         {
             return Some(flow);
         }
@@ -327,14 +327,16 @@ impl Pass<'_> {
     }
 
     /// A message outside of transactions. The server sends it where it stands in the log, between transactions; it has a place of its own
-    /// in the window, as a transaction of one change whose commit is the message, so that nothing behind it is confirmed before it is
-    /// acknowledged, and a start right behind it does not bring it again.
+    /// in the window, as a transaction of one change that ends with the message, so that nothing behind it is confirmed before it is
+    /// acknowledged. Its LSN is the end of its record: a start there does not bring it again, and the next commit may stand right there,
+    /// so its own stands a byte before.
     pub(super) fn loose_message(&mut self, plans: &mut Plans, change: &Change<'_>) -> Flow {
         let Change::Message { prefix, lsn, .. } = change else { return Flow::Done };
         let Some(messages) = plans.captured_message(prefix) else { return Flow::Done };
         let commit_time_us = self.place.send_time_us.saturating_add(POSTGRES_EPOCH_US);
+        let commit_lsn = before(*lsn);
         if *self.loose != Some(*lsn) {
-            match self.session.begin(*lsn, commit_time_us) {
+            match self.session.begin(commit_lsn, commit_time_us) {
                 Ok(Begun::Read) => *self.loose = Some(*lsn),
                 Ok(Begun::Rewind) => return Flow::Left,
                 Err(fault) => return Flow::Stop(fault),
@@ -345,7 +347,7 @@ impl Pass<'_> {
             Admission::Fresh(position) => (position, None),
             Admission::Condemned(position, poison) => (position, Some(poison)),
         };
-        self.transaction = Transaction { commit_lsn: *lsn, commit_time_us, xid: Xid(0) };
+        self.transaction = Transaction { commit_lsn, commit_time_us, xid: Xid(0) };
         let at = At { position, relay_pos: RelayPos::Message(*lsn) };
         let context = Context { origin: None, lsn: *lsn, ..self.context(at.relay_pos, None) };
         match self.captured_message(messages, change, at, &context, condemned) {
@@ -356,7 +358,7 @@ impl Pass<'_> {
 
     fn close_loose(&mut self, lsn: Lsn) -> Flow {
         *self.loose = None;
-        match self.session.commit(lsn, Lsn(lsn.0 + 1)) {
+        match self.session.commit(before(lsn), lsn) {
             Ok(()) => Flow::Done,
             Err(fault) => Flow::Stop(fault),
         }
@@ -448,6 +450,11 @@ fn part_of(pos: RelayPos<'_>, part: u8, is_several: bool) -> RelayPos<'_> {
         RelayPos::Log(position) if is_several => RelayPos::Part(position, part),
         pos => pos,
     }
+}
+
+/// Within the record that ends there.
+fn before(lsn: Lsn) -> Lsn {
+    Lsn(lsn.0.saturating_sub(1))
 }
 
 /// Which of several records of a change it is.

@@ -1,7 +1,7 @@
 //! BEGIN and END of a transaction, and heartbeats: records of no row (event-format.md, section 6).
 
 use super::context::Context;
-use super::format::{Format, clean_topic};
+use super::format::Format;
 use super::message::server_key;
 use super::number::{write_i64, write_u64};
 use super::rule::Captures;
@@ -39,7 +39,7 @@ impl Captures {
         let format = &*self.format;
         let now_ms = now_ns.div_euclid(1_000_000);
         event.clear();
-        event.out().extend_from_slice(clean_topic(&format!("__debezium-heartbeat.{}", format.prefix)).as_bytes());
+        event.out().extend_from_slice(format.heartbeat_topic.as_bytes());
         event.end_topic();
         wrapped(format, schema::SERVER_NAME_KEY, event, |out| out.extend_from_slice(&server_key(&format.prefix)));
         event.end_key();
@@ -53,10 +53,22 @@ impl Captures {
         event.partition = Some(0);
     }
 
+    /// The topics of records that belong to no row, as far as they are written: the configuration chooses them.
+    #[must_use]
+    pub fn topics(&self, has_heartbeat: bool) -> Vec<String> {
+        let format = &*self.format;
+        let topics = [
+            (format.transaction_metadata, &format.transaction_topic),
+            (self.has_messages(), &format.message_topic),
+            (has_heartbeat, &format.heartbeat_topic),
+        ];
+        topics.into_iter().filter(|(is_written, _)| *is_written).map(|(_, topic)| topic.to_string()).collect()
+    }
+
     fn encode_status(&self, context: &Context<'_>, status: Status<'_>, event: &mut Event) {
         let format = &*self.format;
         event.clear();
-        event.out().extend_from_slice(clean_topic(&format!("{}.transaction", format.prefix)).as_bytes());
+        event.out().extend_from_slice(format.transaction_topic.as_bytes());
         event.end_topic();
         wrapped(format, schema::TRANSACTION_KEY, event, |out| {
             out.extend_from_slice(b"{\"id\":\"");
