@@ -108,7 +108,8 @@ fn partitions_come_by_root_or_by_leaf() {
         let ddl = "CREATE TABLE root (id int PRIMARY KEY, a text) PARTITION BY RANGE (id); \
                    CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (10); \
                    CREATE TABLE high PARTITION OF root FOR VALUES FROM (10) TO (20);";
-        let work = "INSERT INTO root VALUES (1, 'x'), (11, 'y'); UPDATE root SET id = 12 WHERE id = 1; DELETE FROM root WHERE id = 11";
+        let work =
+            "INSERT INTO root VALUES (1, 'x'), (11, 'y'); UPDATE root SET id = 12 WHERE id = 1; DELETE FROM root WHERE id = 11";
         let by_root = Captured::start("byroot", version, &["root"], ddl, "");
         by_root.db.sql(work);
         // A row that moves is deleted in one leaf and inserted into the other.

@@ -12,7 +12,9 @@
 //! Records of one topic stand in their order. Replaced in recordings and in relay's records alike ([`normal`]): the topic prefix by
 //! `srv`; every number of `ts_ms`, `ts_us`, `ts_ns`, `lsn` and `txId` by 0; `sequence` by `[null,"0"]`; transaction ids by `0:0`; the
 //! same fields of CloudEvents and of the flat format, with the prefixes that those put before them; `time` and `id` of a CloudEvent;
-//! a Java object's hash; the value of the header `__debezium.context.runId` by `-`.
+//! the hash of Java's
+//! objects; the order of `data_collections`, which is theirs; the values of the headers
+//! `__debezium.context.runId`, `ce_id`, `ce_time` and `ce_sequence` by `-`.
 
 use relay_tests::consumer::Rec;
 use serde::Deserialize;
@@ -95,7 +97,7 @@ impl Line {
             let value = value.as_deref().map(text);
             let is_number = NUMBERS.iter().any(|number| name.ends_with(number)) && !name.ends_with("origin_lsn");
             let value = match name.as_str() {
-                "__debezium.context.runId" => Some("-".to_owned()),
+                "__debezium.context.runId" | "ce_id" | "ce_time" | "ce_sequence" => Some("-".to_owned()),
                 _ if is_number && value.is_some() => Some("0".to_owned()),
                 _ => value,
             };
@@ -258,6 +260,13 @@ pub(crate) fn normal(text: &str, prefix: &str) -> String {
         });
     }
     text = replaced(&text, "[Ljava.lang.String;@", |rest| Some((rest.find('"')?, "-".to_owned())));
+    text = replaced(&text, "LogicalDecodingMessageId@", |rest| Some((rest.find('"')?, "-".to_owned())));
+    text = replaced(&text, "\"data_collections\":[", |rest| {
+        let list = rest.split(']').next().filter(|list| !list.is_empty())?;
+        let mut names: Vec<&str> = list.trim_matches(['{', '}']).split("},{").collect();
+        names.sort_unstable();
+        Some((list.len(), format!("{{{}}}", names.join("},{"))))
+    });
     if text.contains("\"specversion\":") {
         let numbers = ["iodebeziumtsms", "iodebeziumtsus", "iodebeziumtsns", "iodebeziumlsn", "iodebeziumtxId"]
             .map(|name| name.to_owned() + "\":\"");

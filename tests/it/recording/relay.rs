@@ -35,6 +35,9 @@ impl Set {
             "source.log.publication = {publication:?}\n{messages}\nsink.kafka.partitions = 1\ndelivery.on_poison = \"dlq\"\n\
              [format]\ncompat = {compat:?}\ntopic_prefix = {prefix:?}\nsource_version = \"3.7.0.Final\"\n"
         );
+        if compat == "relay" {
+            toml.push_str("cloudevents_source = \"/relay/srv\"\n");
+        }
         let words = [
             ("decimal.handling.mode", "decimal"),
             ("time.precision.mode", "time"),

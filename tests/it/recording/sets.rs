@@ -129,6 +129,13 @@ pub(crate) const SETS: &[Set] = &[
         options: &[UNWRAP, UNWRAP_TYPE, (DELETE, "tombstone")],
     },
     Set {
+        name: "flat-schemas",
+        cases: Cases::Changes,
+        families: &[],
+        fatal: &[],
+        options: &[SCHEMAS, UNWRAP, UNWRAP_TYPE, (DELETE, "tombstone")],
+    },
+    Set {
         name: "flat-drop",
         cases: Cases::Changes,
         families: &[],
