@@ -1,5 +1,6 @@
 //! What real Debezium wrote over a file of statements, kept in golden files, and relay held to them.
 
+mod coverage;
 mod differences;
 mod golden;
 mod parity;
