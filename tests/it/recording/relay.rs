@@ -67,7 +67,7 @@ impl Set {
     fn captures(&self, db: &Postgres) -> String {
         let schema = if self.cases == Cases::Types { "types" } else { "changes" };
         let named = |stem: &&str| format!("\"{schema}.{stem}\", \"{schema}.{stem}_*\"");
-        let tables: Vec<String> = self.families.iter().map(|family| named(&family)).collect();
+        let tables: Vec<String> = self.families.iter().map(named).collect();
         let tables = if tables.is_empty() { format!("\"{schema}.*\"") } else { tables.join(", ") };
         let fatal: Vec<String> = self.fatal.iter().map(|table| format!("\"{schema}.{table}\"")).collect();
         let mut common = format!("exclude = [{}]\n", fatal.join(", "));
