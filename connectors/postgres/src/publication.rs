@@ -46,6 +46,18 @@ impl Source {
         )
     }
 
+    /// The tables that the publication has now, as `schema.table`, sorted.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn published_tables(&self, connection: &mut Connection) -> Result<Vec<String>, Error> {
+        let rows = connection.query(&format!(
+            "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = {} ORDER BY 1",
+            quote_literal(&self.config().publication)
+        ))?;
+        Ok(rows.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect())
+    }
+
     /// A hash of the publication's options and tables and of what else decides which changes the stream carries; `None` when the
     /// publication does not exist.
     pub(crate) fn publication_fingerprint(&self, connection: &mut Connection) -> Result<Option<String>, Error> {

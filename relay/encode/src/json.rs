@@ -427,21 +427,19 @@ fn write_escaped(text: &str, escaped_from: u8, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let mut plain = 0;
     let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
+    loop {
+        while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let special = special_bytes(u64::from_le_bytes(*word), escaped_from);
+            if special != 0 {
+                at += special.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += word.len();
+        }
+        let Some(&byte) = bytes.get(at) else { break };
         if IN_STRING[byte as usize] == PLAIN && byte < escaped_from {
+            // Fewer than a word are left.
             at += 1;
-            // A plain byte is seldom alone.
-            while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk)
-                && is_plain(chunk, escaped_from)
-            {
-                at += chunk.len();
-            }
-            while let Some(&byte) = bytes.get(at)
-                && IN_STRING[byte as usize] == PLAIN
-                && byte < escaped_from
-            {
-                at += 1;
-            }
             continue;
         }
         out.extend_from_slice(bytes.get(plain..at).unwrap_or_default());
@@ -470,14 +468,16 @@ fn write_escaped(text: &str, escaped_from: u8, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether none of the bytes is escaped; without branches, so that the compiler compares all of them at once.
+/// The bytes of a word that are escaped, as their highest bits; above the lowest of them there may be false ones, from borrows.
 #[inline]
-fn is_plain(chunk: &[u8; 16], escaped_from: u8) -> bool {
-    let mut is_special = false;
-    for &byte in chunk {
-        is_special |= byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= escaped_from;
-    }
-    !is_special
+fn special_bytes(word: u64, escaped_from: u8) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
+    let equals = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    // From 0xF0 on the four highest bits are set; none of a text's bytes is 0xFF.
+    let high = if escaped_from == FOUR_BYTES { word & word << 1 & word << 2 & word << 3 & HIGH } else { 0 };
+    below(word, 0x20) | equals(b'"') | equals(b'\\') | high
 }
 
 fn write_unit(unit: u16, out: &mut Vec<u8>) {

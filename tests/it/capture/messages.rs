@@ -97,7 +97,8 @@ fn a_message_outside_of_transactions_survives_a_kill_before_its_acknowledgement(
     captured.records_of(&topic, 1);
     captured.relay.kill_9();
     captured.db.sql(
-        "SELECT pg_logical_emit_message(false, 'app.x', 'two'); INSERT INTO t VALUES (1); SELECT pg_logical_emit_message(false, 'app.x', 'three')",
+        "SELECT pg_logical_emit_message(false, 'app.x', 'two'); INSERT INTO t VALUES (1); \
+         SELECT pg_logical_emit_message(false, 'app.x', 'three')",
     );
     captured.relay.start_again();
     captured.records("t", 1);
@@ -147,7 +148,8 @@ fn what_cannot_be_published_of_a_change_is_parked_record_by_record() {
         &["--alter", "--entity-type", "topics", "--entity-name", &captured.topic("t"), "--add-config", "max.message.bytes=3000"],
     );
     captured.db.sql(
-        "INSERT INTO t VALUES (1, 1, 'x'); UPDATE t SET id = 2, pad = (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) n); \
+        "INSERT INTO t VALUES (1, 1, 'x'); UPDATE t SET id = 2, pad = \
+         (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) n); \
          UPDATE t SET n = 'NaN', pad = ''; INSERT INTO t VALUES (4, 4, 'y')",
     );
     let dlq = format!("{}.dlq", captured.name);
