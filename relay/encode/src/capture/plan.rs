@@ -7,7 +7,7 @@ use super::key::{self, Chosen};
 use super::metadata::Metadata;
 use super::rule::{Capture, Shape};
 use super::schema;
-use super::source::Source;
+use super::source::{SharedSource, Source};
 use super::topic::{TopicPlan, column};
 use crate::error::PlanError;
 use crate::field::{Field, oid};
@@ -92,6 +92,7 @@ pub(super) struct Scratch {
     /// The time of encoding, and what an envelope says of it.
     pub(super) now_ns: i64,
     pub(super) now: Vec<u8>,
+    pub(super) source: SharedSource,
     /// Keys that are held against each other.
     pub(super) old_key: Vec<u8>,
     pub(super) new_key: Vec<u8>,
