@@ -409,7 +409,7 @@ pub(crate) fn utf16(escaped: &[u8]) -> Option<(char, usize)> {
 /// Whether the bytes are ASCII of which a JSON string escapes nothing: then they are UTF-8, and the string.
 #[inline]
 pub(crate) fn is_plain_ascii(bytes: &[u8]) -> bool {
-    const HIGH: u64 = u64::MAX / 255 << 7;
+    const HIGH: u64 = (u64::MAX / 255) << 7;
     let is_plain = |word: &[u8; 8]| {
         let word = u64::from_le_bytes(*word);
         special_bytes(word, NO_BYTE) | word & HIGH == 0

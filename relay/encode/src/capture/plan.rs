@@ -141,6 +141,14 @@ impl CapturePlan {
             let message = format!("column `{}` does not fit `partition`: it must be smallint, integer or bigint", field.name);
             return Err(unfit(relation, "partition", &field.name, message));
         }
+        if let Shape::Flat(flat) = &rule.shape
+            && let Some(name) = columns.iter().map(|column| &*column.name).find(|name| flat.adds(name))
+        {
+            let message = format!("column `{name}` has the name of a field that the flat format adds");
+            let error = unfit(relation, "flat.add_fields", name, message);
+            let hint = "set another `flat.prefix` or `flat.delete`, or leave the column out".to_owned();
+            return Err(PlanError { kind: Kind::ConfigConflict, hint, ..error });
+        }
         let body = Body::new(rule, relation, &columns, topic_name);
         let scratch = Scratch { seen: Seen { is_thorough: format.unavailable_header, ..Seen::default() }, ..Scratch::default() };
         Ok(Self {
