@@ -80,7 +80,8 @@ impl Captured {
 }
 
 fn builder(db: &Postgres, name: &str, toml: &str) -> Builder {
-    let toml = if toml.contains("[[capture]]") { toml.to_owned() } else { format!("{toml}\n[[capture]]\ntables = [\"public.*\"]") };
+    let toml =
+        if toml.contains("[[capture]]") { toml.to_owned() } else { format!("{toml}\n[[capture]]\ntables = [\"public.*\"]") };
     Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(QUICK).toml(&toml)
 }
 

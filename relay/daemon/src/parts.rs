@@ -12,8 +12,8 @@ use crate::supervise::SinkParts;
 use relay_core::session;
 use relay_core::{Acks, Lsn};
 use relay_encode::{Captures, Order, Route};
-use relay_postgres::{Publish, Source};
 use relay_postgres::poll::PollConfig;
+use relay_postgres::{Publish, Source};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -180,7 +180,10 @@ pub(crate) fn kafka(settings: &Settings) -> Result<relay_kafka::Config, String> 
     config.partitions = kafka.partitions;
     config.replication_factor = kafka.replication_factor;
     config.partitioner = kafka.partitioner.as_str().to_owned();
-    config.allowed_topics = kafka.allowed_topics.clone();
+    // The encoder holds outboxes to it. Here it would also refuse the topics of captured tables, which no row chooses.
+    if settings.capture.is_empty() {
+        config.allowed_topics = kafka.allowed_topics.clone();
+    }
     config.max_topics = kafka.max_topics as usize;
     config.configured_topics = captures(settings)?.topics(settings.format.heartbeat_interval.is_some());
     config.checkpoint_topic = settings.delivery.checkpoint_topic.clone();

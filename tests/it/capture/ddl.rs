@@ -75,6 +75,10 @@ fn a_table_joins_and_leaves_the_publication() {
         [r#"c {"id":2} null {"id":2}"#, r#"c {"id":5} null {"id":5}"#],
         "what the publication had at the time"
     );
+    // The monitor looks every few seconds, and tells what the stream does not.
+    captured.until_logged(&["publication.table_added", "public.late"]);
+    captured.db.sql(&format!("ALTER PUBLICATION relay_{} DROP TABLE late", captured.name));
+    captured.until_logged(&["publication.table_gone", "public.late"]);
 }
 
 #[test]

@@ -37,7 +37,10 @@ fn each_statement_has_its_records() {
         assert_eq!(records[2].header("__debezium.newkey"), Some(r#"{"id":2}"#));
         assert_eq!(records[4].header("__debezium.oldkey"), Some(r#"{"id":1}"#));
         let source = &records[0].json()["source"];
-        assert_eq!((source["table"].as_str(), source["snapshot"].as_str(), source["db"].as_str()), (Some("d"), Some("false"), Some("postgres")));
+        assert_eq!(
+            (source["table"].as_str(), source["snapshot"].as_str(), source["db"].as_str()),
+            (Some("d"), Some("false"), Some("postgres"))
+        );
         assert!(source["lsn"].as_u64() > Some(0) && source["txId"].as_u64() > Some(0) && source["origin"].is_null());
 
         let records = captured.records("f", 7);
@@ -54,16 +57,16 @@ fn each_statement_has_its_records() {
             ]
         );
         // The end of the transaction before, and the row's own place.
-        let sequence: Vec<serde_json::Value> =
-            values(&records).iter().map(|value| serde_json::from_str(value["source"]["sequence"].as_str().unwrap()).unwrap()).collect();
+        let sequence: Vec<serde_json::Value> = values(&records)
+            .iter()
+            .map(|value| serde_json::from_str(value["source"]["sequence"].as_str().unwrap()).unwrap())
+            .collect();
         assert!(sequence.iter().all(|pair| pair[0] == sequence[0][0] && pair[0].is_string()), "{sequence:?}");
         let records = captured.records("keyless", 3);
         assert_eq!(shapes(&records), [r#"c null null {"a":1}"#, r#"u null {"a":1} {"a":2}"#, r#"d null {"a":2} null"#]);
         let metric = |operation: &str| {
-            let series = format!(
-                "relay_events_received_total{{pipeline=\"{}\",table=\"public.d\",op=\"{operation}\"}}",
-                captured.name
-            );
+            let series =
+                format!("relay_events_received_total{{pipeline=\"{}\",table=\"public.d\",op=\"{operation}\"}}", captured.name);
             captured.relay.metric(&series)
         };
         until("the counts", secs(10), || {
@@ -105,7 +108,8 @@ fn partitions_come_by_root_or_by_leaf() {
         let ddl = "CREATE TABLE root (id int PRIMARY KEY, a text) PARTITION BY RANGE (id); \
                    CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (10); \
                    CREATE TABLE high PARTITION OF root FOR VALUES FROM (10) TO (20);";
-        let work = "INSERT INTO root VALUES (1, 'x'), (11, 'y'); UPDATE root SET id = 12 WHERE id = 1; DELETE FROM root WHERE id = 11";
+        let work =
+            "INSERT INTO root VALUES (1, 'x'), (11, 'y'); UPDATE root SET id = 12 WHERE id = 1; DELETE FROM root WHERE id = 11";
         let by_root = Captured::start("byroot", version, &["root"], ddl, "");
         by_root.db.sql(work);
         // A row that moves is deleted in one leaf and inserted into the other.

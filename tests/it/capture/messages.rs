@@ -6,12 +6,14 @@ use relay_tests::kafka::Kafka;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
 
-const MESSAGES: &str = "[source.log]\nmessages = [\"app.*\"]\nnontransactional_messages = true\n[format]\ntransaction_metadata = true";
+const MESSAGES: &str =
+    "[source.log]\nmessages = [\"app.*\"]\nnontransactional_messages = true\n[format]\ntransaction_metadata = true";
 
 #[test]
 fn messages_and_transactions_have_records_of_their_own() {
     for version in BOTH {
-        let ddl = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE outside (id int PRIMARY KEY)";
+        let ddl =
+            "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE TABLE outside (id int PRIMARY KEY)";
         let toml = format!("{MESSAGES}\n[[capture]]\ntables = [\"public.t\", \"public.u\"]");
         let captured = Captured::start("msg", version, &["t", "u", "outside"], ddl, &toml);
         let db = &captured.db;
@@ -48,7 +50,15 @@ fn messages_and_transactions_have_records_of_their_own() {
 
         let found = captured.records_of(&format!("{}.transaction", captured.name), 4);
         let told: Vec<_> = values(&found).iter().map(|value| (value["status"].clone(), value["event_count"].clone())).collect();
-        assert_eq!(told, [("BEGIN".into(), serde_json::Value::Null), ("END".into(), 8.into()), ("BEGIN".into(), serde_json::Value::Null), ("END".into(), 0.into())]);
+        assert_eq!(
+            told,
+            [
+                ("BEGIN".into(), serde_json::Value::Null),
+                ("END".into(), 8.into()),
+                ("BEGIN".into(), serde_json::Value::Null),
+                ("END".into(), 0.into())
+            ]
+        );
         let end = found[1].json();
         let id = end["id"].as_str().unwrap_or_default();
         assert!(id.starts_with(&format!("{xid}:")), "{id} {xid}");
@@ -87,7 +97,8 @@ fn a_message_outside_of_transactions_survives_a_kill_before_its_acknowledgement(
     captured.records_of(&topic, 1);
     captured.relay.kill_9();
     captured.db.sql(
-        "SELECT pg_logical_emit_message(false, 'app.x', 'two'); INSERT INTO t VALUES (1); SELECT pg_logical_emit_message(false, 'app.x', 'three')",
+        "SELECT pg_logical_emit_message(false, 'app.x', 'two'); INSERT INTO t VALUES (1); \
+         SELECT pg_logical_emit_message(false, 'app.x', 'three')",
     );
     captured.relay.start_again();
     captured.records("t", 1);
@@ -137,7 +148,8 @@ fn what_cannot_be_published_of_a_change_is_parked_record_by_record() {
         &["--alter", "--entity-type", "topics", "--entity-name", &captured.topic("t"), "--add-config", "max.message.bytes=3000"],
     );
     captured.db.sql(
-        "INSERT INTO t VALUES (1, 1, 'x'); UPDATE t SET id = 2, pad = (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) n); \
+        "INSERT INTO t VALUES (1, 1, 'x'); UPDATE t SET id = 2, pad = \
+         (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) n); \
          UPDATE t SET n = 'NaN', pad = ''; INSERT INTO t VALUES (4, 4, 'y')",
     );
     let dlq = format!("{}.dlq", captured.name);
@@ -156,16 +168,27 @@ fn what_cannot_be_published_of_a_change_is_parked_record_by_record() {
     let kept = captured.records("t", 4);
     assert_eq!(shapes(&kept)[1..3].iter().map(|shape| &shape[..1]).collect::<Vec<_>>(), ["d", "-"]);
     let last = captured.records("t", 2);
-    assert_eq!(shapes(&last).last().map(String::as_str), Some(r#"c {"id":4} null {"id":4,"n":{"scale":0,"value":"BA=="},"pad":"y"}"#));
+    assert_eq!(
+        shapes(&last).last().map(String::as_str),
+        Some(r#"c {"id":4} null {"id":4,"n":{"scale":0,"value":"BA=="},"pad":"y"}"#)
+    );
 }
 
 #[test]
 fn heartbeats_beat_without_any_change() {
-    let captured = Captured::start("beat", Version::V18, &["t"], "CREATE TABLE t (id int PRIMARY KEY)", "[format]\nheartbeat_interval = \"300ms\"");
+    let captured = Captured::start(
+        "beat",
+        Version::V18,
+        &["t"],
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "[format]\nheartbeat_interval = \"300ms\"",
+    );
     let topic = format!("__debezium-heartbeat.{}", captured.name);
     let found = captured.records_of(&topic, 3);
     assert_eq!(found[0].key_text(), Some(format!("{{\"serverName\":\"{}\"}}", captured.name).as_str()));
-    assert!(found[0].json()["ts_ms"].as_i64() > Some(1_700_000_000_000) && found[0].headers.is_empty() && found[0].partition == 0);
+    assert!(
+        found[0].json()["ts_ms"].as_i64() > Some(1_700_000_000_000) && found[0].headers.is_empty() && found[0].partition == 0
+    );
     captured.db.sql("INSERT INTO t VALUES (1)");
     assert_eq!(captured.records("t", 1).len(), 1);
     let before = captured.records_of(&topic, 3).len();

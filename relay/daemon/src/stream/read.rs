@@ -133,7 +133,9 @@ impl Stream {
             let size = frame.size;
             let is_data = matches!(frame.body, Body::XLogData { .. } | Body::Oversize { .. });
             let flow = match frame.body {
-                Body::XLogData { wal_start, send_time_us, payload, .. } => self.message(Place { lsn: wal_start, send_time_us }, payload),
+                Body::XLogData { wal_start, send_time_us, payload, .. } => {
+                    self.message(Place { lsn: wal_start, send_time_us }, payload)
+                }
                 Body::Keepalive { wal_end, reply_requested, .. } => {
                     self.status.saw(Peer::Source);
                     self.session.keepalive(wal_end, reply_requested);
@@ -309,6 +311,9 @@ impl Stream {
         };
         let (assembler, plans, mut pass) = self.split(Place::default());
         let name = table.map(|table| assembler.relation(table).to_string());
+        if let Some(flow) = pass.open_records(None) {
+            return flow;
+        }
         match pass.session.admit() {
             Admission::Covered => pass.passed(),
             Admission::Fresh(position) | Admission::Condemned(position, _) => {

@@ -7,8 +7,8 @@ use crate::status::Status;
 use relay_core::session::{self, Input, Order, Server, Session, Slot};
 use relay_core::window::{Limits, Window};
 use relay_core::{Acks, Catalog, Lsn};
-use relay_postgres::TableId;
 use relay_encode::{CaptureSettings, FormatSettings, OutboxSettings, Route};
+use relay_postgres::TableId;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -299,6 +299,9 @@ fn no_allocation_an_event_in_the_steady_state() {
             transaction(&mut stream, n as u64, frames);
         }
     });
-    println!("1,000 outbox events and 2,600 records of captures: {} allocations, {} bytes", counted.count_total, counted.bytes_total);
+    println!(
+        "1,000 outbox events and 2,600 records of captures: {} allocations, {} bytes",
+        counted.count_total, counted.bytes_total
+    );
     assert_eq!(counted.count_total, 0, "the wire thread allocates for events");
 }

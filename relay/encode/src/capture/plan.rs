@@ -193,6 +193,12 @@ impl CapturePlan {
         self.notes.iter().cloned()
     }
 
+    /// Whether an old tuple has every column of the key: else a deletion, or a change of the key, cannot tell which key is gone (D27).
+    #[must_use]
+    pub fn is_key_covered(&self) -> bool {
+        self.key.as_ref().is_none_or(|key| key.is_covered)
+    }
+
     /// Whether records have a key.
     #[must_use]
     pub fn has_key(&self) -> bool {

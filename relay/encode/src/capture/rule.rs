@@ -110,6 +110,22 @@ impl Capture {
         }
     }
 
+    /// The globs of `tables`, `columns.exclude` and `columns.mask` that match nothing of these tables, each with its key.
+    #[must_use]
+    pub fn idle_globs(&self, relations: &[&Relation]) -> Vec<(&'static str, &str)> {
+        let tables: Vec<String> = relations.iter().map(ToString::to_string).collect();
+        let columns: Vec<String> = relations
+            .iter()
+            .flat_map(|relation| relation.columns.iter().map(move |column| format!("{relation}.{}", column.name)))
+            .collect();
+        let idle = |glob: &&Glob, names: &[String]| !names.iter().any(|name| glob.matches(name));
+        let of_tables = self.tables.iter().filter(|glob| idle(glob, &tables)).map(|glob| ("tables", glob.as_str()));
+        let of_exclude =
+            self.columns_exclude.iter().filter(|glob| idle(glob, &columns)).map(|glob| ("columns.exclude", glob.as_str()));
+        let of_masks = self.masks.iter().map(|(glob, _)| glob).filter(|glob| idle(glob, &columns));
+        of_tables.chain(of_exclude).chain(of_masks.map(|glob| ("columns.mask", glob.as_str()))).collect()
+    }
+
     /// Whether it takes the table of that name, `schema.table`.
     fn takes_table(&self, name: &str) -> bool {
         self.tables.iter().any(|glob| glob.matches(name)) && !self.exclude.iter().any(|glob| glob.matches(name))
@@ -265,6 +281,11 @@ impl Captures {
         }
         let canonical = fingerprint::canonical(&settings, format).into();
         Ok(Self { captures, messages: globs(&format.messages), format: shared, canonical })
+    }
+
+    /// The captures in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Capture>> {
+        self.captures.iter()
     }
 
     /// Whether there is no capture; messages may be taken all the same.
