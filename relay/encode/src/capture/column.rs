@@ -221,7 +221,11 @@ impl ColumnBuilder<'_> {
         };
         let kind = ColumnType::new(type_oid, modifier, type_name, self.catalog, &format.modes);
         let is_nullable = known.is_none_or(|column| column.is_nullable) || mask == Some(&Mask::Null);
-        let default = known.filter(|_| mask.is_none()).and_then(|column| kind.default_json(column.default.as_deref()?));
+        let default = known.filter(|_| mask.is_none()).and_then(|column| {
+            let expression = column.default.as_deref()?;
+            let misread = || if format.is_debezium { kind.misread_default(expression) } else { None };
+            kind.default_json(expression).or_else(misread)
+        });
         // D1: a default in the schema of a nullable column makes readers write it in place of null.
         let default = default.filter(|_| format.is_debezium || !is_nullable);
         let stars = mask.filter(|mask| matches!(mask, Mask::Stars(_)) && format.is_debezium).map(|mask| {

@@ -7,7 +7,7 @@ use super::key::{self, Chosen};
 use super::metadata::Metadata;
 use super::rule::{Capture, Shape};
 use super::schema;
-use super::source::Source;
+use super::source::{SharedSource, Source};
 use super::topic::{TopicPlan, column};
 use crate::error::PlanError;
 use crate::field::{Field, oid};
@@ -92,6 +92,7 @@ pub(super) struct Scratch {
     /// The time of encoding, and what an envelope says of it.
     pub(super) now_ns: i64,
     pub(super) now: Vec<u8>,
+    pub(super) source: SharedSource,
     /// Keys that are held against each other.
     pub(super) old_key: Vec<u8>,
     pub(super) new_key: Vec<u8>,
@@ -139,6 +140,14 @@ impl CapturePlan {
         {
             let message = format!("column `{}` does not fit `partition`: it must be smallint, integer or bigint", field.name);
             return Err(unfit(relation, "partition", &field.name, message));
+        }
+        if let Shape::Flat(flat) = &rule.shape
+            && let Some(name) = columns.iter().map(|column| &*column.name).find(|name| flat.adds(name))
+        {
+            let message = format!("column `{name}` has the name of a field that the flat format adds");
+            let error = unfit(relation, "flat.add_fields", name, message);
+            let hint = "set another `flat.prefix` or `flat.delete`, or leave the column out".to_owned();
+            return Err(PlanError { kind: Kind::ConfigConflict, hint, ..error });
         }
         let body = Body::new(rule, relation, &columns, topic_name);
         let scratch = Scratch { seen: Seen { is_thorough: format.unavailable_header, ..Seen::default() }, ..Scratch::default() };

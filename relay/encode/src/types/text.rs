@@ -11,6 +11,13 @@ pub(super) const NOT_UTF8: Refusal = "is not UTF-8";
 /// Appends the text as a JSON string.
 #[inline]
 pub(super) fn write(text: &[u8], policy: InvalidUtf8, out: &mut Vec<u8>) -> Written {
+    if json::is_plain_ascii(text) {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+        return Ok(());
+    }
     match simdutf8::basic::from_utf8(text) {
         Ok(text) => json::write_string(text, out),
         Err(_) => return write_invalid(text, policy, out),
