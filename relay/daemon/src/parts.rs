@@ -175,6 +175,7 @@ pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Read
         publication: settings.source.log.publication.clone(),
         may_create: settings.source.log.create == Create::IfMissing,
         is_durable: settings.sink.kind == SinkKind::Kafka,
+        snapshot: None,
         accept_gap,
         checkpoint_interval_ms: settings.delivery.checkpoint_interval.as_millis() as u64,
         idle_checkpoint_interval_ms: settings.delivery.idle_checkpoint_interval.as_millis() as u64,

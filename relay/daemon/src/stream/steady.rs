@@ -98,6 +98,7 @@ fn streaming(acks: &Arc<Acks>) -> Session {
         publication: "relay_steady".into(),
         may_create: false,
         is_durable: false,
+        snapshot: None,
         accept_gap: None,
         checkpoint_interval_ms: 3_600_000,
         idle_checkpoint_interval_ms: 3_600_000,
