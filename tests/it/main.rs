@@ -1,5 +1,6 @@
 //! Integration tests, one binary so that they share a broker.
 
+mod capture;
 mod checkpoint;
 mod conformance;
 mod delivery;

@@ -22,6 +22,8 @@ pub(crate) struct Tables {
     relations: Vec<Relation>,
     by_oid: HashMap<Oid, TableId>,
     last: Option<(Oid, TableId)>,
+    /// Names of the types that are not built in. The stream names a type before the first table that has a column of it.
+    types: HashMap<Oid, Box<str>>,
 }
 
 /// A table's number, dense from 0, for plans kept beside.
@@ -31,8 +33,15 @@ pub struct TableId(pub usize);
 /// What one message means.
 #[derive(Clone, Debug)]
 pub enum Step<'a> {
-    /// A transaction begins.
+    /// A transaction begins; its origin, if it has one, follows at once.
     Begin(Transaction),
+    /// The transaction came from another server, or was replayed under that name.
+    Origin {
+        /// Name of the replication origin.
+        name: &'a str,
+        /// Where the origin committed it; zero when only the session has an origin.
+        lsn: Lsn,
+    },
     /// It ends.
     Commit {
         /// Start of its commit record.
@@ -40,18 +49,29 @@ pub enum Step<'a> {
         /// First byte behind its commit record.
         end_lsn: Lsn,
     },
-    /// A table is new, or has a new shape: compile its plan.
-    Table(TableId),
+    /// A table is new, or has another shape than this one, which it had before: compile its plan.
+    Table(TableId, Option<Box<Relation>>),
     /// A row changed.
     Row(TableId, Change<'a>),
     /// Tables were truncated, those of them that are known; counts as one change.
-    Truncate(Vec<TableId>),
+    Truncate(Truncated),
     /// A transactional logical message.
     Message(Change<'a>),
     /// A logical message outside of transactions: no part of any, it counts nowhere.
     LooseMessage(Change<'a>),
     /// Nothing to do.
     Nothing,
+}
+
+/// One TRUNCATE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncated {
+    /// The tables, in the order of the message.
+    pub tables: Vec<TableId>,
+    /// Whether CASCADE was given.
+    pub is_cascade: bool,
+    /// Whether RESTART IDENTITY was given.
+    pub restarts_identity: bool,
 }
 
 // === impl Assembler ===
@@ -91,12 +111,14 @@ impl Assembler {
                 Step::Row(table, Change::Delete { relation: &self.tables.relations[table.0], old: delete.old.row() })
             }
             Message::Relation(message) => match self.tables.learn(message.to_relation()) {
-                Some(table) => Step::Table(table),
+                Some((table, before)) => Step::Table(table, before),
                 None => Step::Nothing,
             },
-            Message::Truncate(truncate) => {
-                Step::Truncate(truncate.oids().filter_map(|oid| self.tables.by_oid.get(&oid).copied()).collect())
-            }
+            Message::Truncate(truncate) => Step::Truncate(Truncated {
+                tables: truncate.oids().filter_map(|oid| self.tables.by_oid.get(&oid).copied()).collect(),
+                is_cascade: truncate.is_cascade,
+                restarts_identity: truncate.restarts_identity,
+            }),
             Message::Message(message) => {
                 let change = Change::Message {
                     prefix: message.prefix,
@@ -106,7 +128,11 @@ impl Assembler {
                 };
                 if message.is_transactional { Step::Message(change) } else { Step::LooseMessage(change) }
             }
-            Message::Type(_) | Message::Origin(_) => Step::Nothing,
+            Message::Origin(origin) => Step::Origin { name: origin.name, lsn: origin.commit_lsn },
+            Message::Type(message) => {
+                self.tables.name_type(message.oid, message.name);
+                Step::Nothing
+            }
             other => return Err(Error::NotAskedFor(other.tag())),
         };
         Ok(step)
@@ -155,15 +181,77 @@ impl Tables {
         Ok(table)
     }
 
-    /// Takes a Relation message; `None` when it says what is known already.
-    fn learn(&mut self, relation: Relation) -> Option<TableId> {
+    /// Takes a Relation message: the table, and its shape before if it had one; `None` when the message says what is known already.
+    fn learn(&mut self, mut relation: Relation) -> Option<(TableId, Option<Box<Relation>>)> {
+        for column in &mut relation.columns {
+            column.type_name = self.types.get(&column.type_oid).cloned();
+        }
         let next = TableId(self.relations.len());
         let table = *self.by_oid.entry(relation.oid).or_insert(next);
-        match self.relations.get_mut(table.0) {
+        let before = match self.relations.get_mut(table.0) {
             Some(known) if *known == relation => return None,
-            Some(known) => *known = relation,
-            None => self.relations.push(relation),
+            Some(known) => Some(Box::new(std::mem::replace(known, relation))),
+            None => {
+                self.relations.push(relation);
+                None
+            }
+        };
+        Some((table, before))
+    }
+
+    fn name_type(&mut self, oid: Oid, name: &str) {
+        match self.types.get_mut(&oid) {
+            Some(known) if **known == *name => {}
+            Some(known) => *known = name.into(),
+            None => {
+                self.types.insert(oid, name.into());
+            }
         }
-        Some(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relation(identity: u8, columns: &[(&str, u32)]) -> Vec<u8> {
+        let mut out = vec![b'R'];
+        out.extend(16_384_u32.to_be_bytes());
+        out.extend(b"public\0t\0");
+        out.push(identity);
+        out.extend((columns.len() as u16).to_be_bytes());
+        for (name, oid) in columns {
+            out.push(0);
+            out.extend(name.as_bytes());
+            out.push(0);
+            out.extend(oid.to_be_bytes());
+            out.extend((-1_i32).to_be_bytes());
+        }
+        out
+    }
+
+    fn type_name(oid: u32, name: &str) -> Vec<u8> {
+        let mut out = vec![b'Y'];
+        out.extend(oid.to_be_bytes());
+        out.extend(b"public\0");
+        out.extend(name.as_bytes());
+        out.push(0);
+        out
+    }
+
+    #[test]
+    fn a_type_is_named_before_the_table_and_a_new_name_is_a_new_shape() {
+        let mut assembler = Assembler::default();
+        assembler.read(&type_name(20_000, "mood")).expect("a type");
+        let message = relation(b'd', &[("id", 23), ("mood", 20_000)]);
+        let Ok(Step::Table(table, None)) = assembler.read(&message) else { panic!("a new table") };
+        let names: Vec<_> = assembler.relation(table).columns.iter().map(|column| column.type_name.as_deref()).collect();
+        assert_eq!(names, [None, Some("mood")]);
+        assert!(matches!(assembler.read(&message), Ok(Step::Nothing)), "nothing new");
+        assembler.read(&type_name(20_000, "temper")).expect("a type");
+        let Ok(Step::Table(again, Some(before))) = assembler.read(&message) else { panic!("a new shape") };
+        assert_eq!((again, before.columns[1].type_name.as_deref()), (table, Some("mood")));
+        let Ok(Step::Table(_, Some(before))) = assembler.read(&relation(b'f', &[("id", 23)])) else { panic!("a new shape") };
+        assert_eq!(before.columns.len(), 2);
     }
 }

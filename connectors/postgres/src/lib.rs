@@ -1,6 +1,7 @@
 //! What a source needs beyond the wire: who the server is, slot and publication, and messages put together into changes.
 
 mod assemble;
+mod catalog;
 pub mod detect;
 pub mod doctor;
 mod error;
@@ -11,8 +12,9 @@ pub mod prune;
 mod publication;
 mod source;
 
-pub use assemble::{Assembler, Step, TableId};
+pub use assemble::{Assembler, Step, TableId, Truncated};
+pub use catalog::read_catalog;
 pub use error::Error;
 pub use inspect::{is_synchronous_standby, server_version};
 pub use outbox::{OutboxFacts, Pending, Wanting};
-pub use source::{Config, Password, Source, Wanted, Watched};
+pub use source::{Config, Password, Publish, Source, Wanted, Watched};

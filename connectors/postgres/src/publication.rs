@@ -1,7 +1,7 @@
 //! The publication: created for the tables that routes name, and hashed so that a change of it is noticed.
 
 use crate::error::Error;
-use crate::source::{Source, Wanted};
+use crate::source::{Publish, Source, Wanted};
 use relay_core::Kind;
 use relay_pgwire::{Connection, quote_identifier, quote_literal};
 
@@ -10,12 +10,17 @@ impl Source {
     /// logical messages are routed.
     ///
     /// # Errors
-    /// When no table fits, or the role may not; the text then holds the SQL for the owner.
+    /// When no table fits, when the server would refuse every UPDATE of one that does, or when the role may not; the text then holds
+    /// the SQL for the owner.
     pub fn create_publication(&self, wanted: &Wanted, needs_tables: bool) -> Result<(), Error> {
         let mut connection = self.connect()?;
         let tables = wanted_tables(&mut connection, wanted)?;
         if tables.is_empty() && needs_tables {
-            return Err(Error::Publication("no table fits the `table` of any [[outbox]]; create the outbox table first".into()));
+            let message = "no table fits the `table` of any [[outbox]], nor the `tables` of any [[capture]]; create the table first";
+            return Err(Error::Publication(message.into()));
+        }
+        if self.config().publish > Publish::Inserts {
+            refuse_unidentified(&mut connection, wanted)?;
         }
         let sql = self.publication_sql(&tables);
         match connection.query(&sql) {
@@ -32,11 +37,11 @@ impl Source {
     #[must_use]
     pub fn publication_sql(&self, tables: &[String]) -> String {
         let config = self.config();
-        let publish = if config.inserts_only { "publish = 'insert', " } else { "" };
         let list = if tables.is_empty() { String::new() } else { format!(" FOR TABLE {}", tables.join(", ")) };
         format!(
-            "CREATE PUBLICATION {}{list} WITH ({publish}publish_via_partition_root = true)",
-            quote_identifier(&config.publication)
+            "CREATE PUBLICATION {}{list} WITH (publish = '{}', publish_via_partition_root = true)",
+            quote_identifier(&config.publication),
+            config.publish.operations()
         )
     }
 
@@ -87,6 +92,36 @@ fn wanted_tables(connection: &mut Connection, wanted: &Wanted) -> Result<Vec<Str
         }
     }
     Ok(tables)
+}
+
+/// Refuses to publish the updates of a table that nothing identifies a row of: from then on the server would refuse every UPDATE and
+/// DELETE of it, and the application would be broken by relay's start.
+fn refuse_unidentified(connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
+    let rows = connection.query(
+        "SELECT n.nspname, c.relname, rn.nspname || '.' || r.relname \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid) \
+         LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace \
+         WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
+         AND CASE c.relreplident WHEN 'f' THEN false WHEN 'n' THEN true \
+           ELSE NOT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid AND i.indislive \
+             AND CASE c.relreplident WHEN 'd' THEN i.indisprimary ELSE i.indisreplident END) END \
+         ORDER BY 1, 2",
+    )?;
+    let mut tables = Vec::new();
+    for row in &rows {
+        let (Some(schema), Some(table)) = (row.get(0), row.get(1)) else { continue };
+        if wanted(&format!("{schema}.{table}")) || row.get(2).is_some_and(|root| wanted(root)) {
+            tables.push(format!("{}.{}", quote_identifier(schema), quote_identifier(table)));
+        }
+    }
+    let Some(first) = tables.first() else { return Ok(()) };
+    Err(Error::Publication(format!(
+        "published as it is, the server would refuse every UPDATE and DELETE of {}, because nothing identifies a row there; \
+         ALTER TABLE {first} REPLICA IDENTITY FULL, give the table a primary key, leave it out with `exclude`, or create the \
+         publication yourself",
+        tables.join(", ")
+    )))
 }
 
 /// FNV-1a, 64 bit: stable across versions, which the standard library's hasher is not.

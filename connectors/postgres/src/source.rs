@@ -28,10 +28,22 @@ pub struct Config {
     pub origin: String,
     /// `wal_sender_timeout` of relay's own session, in milliseconds.
     pub wal_sender_timeout_ms: u64,
-    /// Whether the publication that relay creates publishes inserts alone.
-    pub inserts_only: bool,
+    /// What the publication that relay creates sends.
+    pub publish: Publish,
     /// The password, where it is not part of the URL.
     pub password: Option<Password>,
+}
+
+/// The operations that a publication sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Publish {
+    /// Inserts alone: what outbox tables need.
+    #[default]
+    Inserts,
+    /// Every change of a row.
+    Rows,
+    /// Truncates too.
+    All,
 }
 
 /// The tables that a publication is made for, decided by the caller: the raw text `schema.table` is offered.
@@ -68,6 +80,20 @@ pub struct Watched {
     pub server_clock_us: i64,
     /// The oldest open writer that we may see: its age in seconds, and its pid or gid.
     pub oldest_transaction: Option<(f64, String)>,
+}
+
+// === impl Publish ===
+
+impl Publish {
+    /// As the option `publish` has it.
+    #[must_use]
+    pub fn operations(self) -> &'static str {
+        match self {
+            Publish::Inserts => "insert",
+            Publish::Rows => "insert, update, delete",
+            Publish::All => "insert, update, delete, truncate",
+        }
+    }
 }
 
 // === impl Config ===

@@ -56,6 +56,8 @@ pub enum Kind {
     ColumnMissing,
     /// Two rows of one tick have the same value in the order column.
     OrderRepeats,
+    /// Two tables end in one topic, and nobody said that they should.
+    TopicShared,
     /// The checkpoint belongs to another server, database or slot.
     CheckpointForeign,
     /// The checkpoint is ahead of the server.
@@ -174,9 +176,10 @@ policy! {
     SlotUnfit "R0223" StopStream, "config" "connect" "stopped:R0223", "name another slot in source.log.slot, or drop this one so that relay can create its own";
     PublicationMissing "R0224" StopStream, "config" "receive" "stopped:R0224", "create the publication before the slot; if it was created later, the slot must be advanced past that WAL, or dropped and created again, and the gap accepted with `relay run --accept-gap LSN`";
     RowUnsendable "R0225" StopStream, "config" "receive" "stopped:R0225", "a row is larger than the server can send (about 500 MB); take its table out of the publication and advance the slot past the transaction";
-    Unrouted "R0226" StopStream, "config" "route" "stopped:R0226", "name the table in an [[outbox]], or take it out of the publication";
-    ColumnMissing "R0227" StopStream, "config" "route" "stopped:R0227", "name an existing column in the [[outbox]], or bring the column back";
+    Unrouted "R0226" StopStream, "config" "route" "stopped:R0226", "name the table in an [[outbox]] or a [[capture]], or take it out of the publication";
+    ColumnMissing "R0227" StopStream, "config" "route" "stopped:R0227", "name an existing column in the [[outbox]] or [[capture]], or bring the column back";
     OrderRepeats "R0228" StopStream, "config" "poll" "stopped:R0228", "give the rows values of their own: the order column of a tick is an identity column that nobody writes";
+    TopicShared "R0229" StopStream, "config" "route" "stopped:R0229", "give the tables topics of their own, leave one out with `exclude`, or write `topic` in the [[capture]] to say that they share one";
     CheckpointForeign "R0230" StopStream, "config" "checkpoint" "checkpoint_foreign", "give this pipeline a name of its own, or point source.url at the server that the checkpoint names";
     CheckpointAhead "R0231" StopStream, "config" "checkpoint" "stopped:R0231", "this server is behind what was already published: it is the wrong one, or it was restored from a backup";
     Gap "R0232" StopStream, "config" "checkpoint" "gap", "somebody moved or created the slot again: changes between the two positions will not come. Publish them again from the outbox table, then start once with `relay run --accept-gap LSN`";

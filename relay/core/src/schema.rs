@@ -56,6 +56,21 @@ impl Relation {
     }
 }
 
+// === impl ReplicaIdentity ===
+
+impl ReplicaIdentity {
+    /// As ALTER TABLE has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ReplicaIdentity::Default => "DEFAULT",
+            ReplicaIdentity::Nothing => "NOTHING",
+            ReplicaIdentity::Full => "FULL",
+            ReplicaIdentity::Index => "USING INDEX",
+        }
+    }
+}
+
 /// `schema.table`, the raw text that globs match.
 impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

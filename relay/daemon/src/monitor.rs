@@ -125,7 +125,7 @@ fn look_at_outboxes(
     let published = status.progress().published.clone();
     let mut facts = || -> Result<Vec<OutboxFacts>, relay_postgres::Error> {
         let mut found = Vec::new();
-        for table in source.outbox_tables(open, &|name| routes.names_table(name))? {
+        for table in source.outbox_tables(open, &|name| routes.names_outbox(name))? {
             let timestamp = routes.retention(&table).and_then(|(_, timestamp)| timestamp);
             let wanting = routes.poll_rule(&table).filter(|_| !is_log).map(|rule| Wanting { rule, timestamp });
             found.push(source.outbox_facts(open, &table, wanting.as_ref().map(|wanting| (wanting, published.as_ref())))?);

@@ -1,14 +1,18 @@
 //! From settings to each component's own configuration, and from there to the component: the one place where both are known.
 
+mod encode;
+
+pub(crate) use encode::{capture_settings, format, outbox_settings};
+
 use crate::settings::{
-    Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, RecordTimestamp, Secret, Settings, SinkKind, SourceMode,
+    Capture, Compat, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, Secret, Settings, SinkKind,
 };
 use crate::stream::{self, Routes};
 use crate::supervise::SinkParts;
 use relay_core::session;
 use relay_core::{Acks, Lsn};
-use relay_encode::{FormatSettings, Order, OutboxSettings, Route, RouterValue};
-use relay_postgres::Source;
+use relay_encode::{Captures, Order, Route};
+use relay_postgres::{Publish, Source};
 use relay_postgres::poll::PollConfig;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
@@ -41,12 +45,22 @@ pub(crate) fn source(settings: &Settings) -> Result<Source, String> {
         },
         origin: if log.origin == OriginFilter::None { "none".into() } else { "any".into() },
         wal_sender_timeout_ms: log.wal_sender_timeout.as_millis() as u64,
-        inserts_only: settings
-            .outbox
-            .iter()
-            .all(|outbox| outbox.on_update.is_none_or(|on| on == crate::settings::OnUpdate::Ignore)),
+        publish: publish(settings),
         password,
     }))
+}
+
+/// What the publication must send, for every outbox and capture to get what it asks for.
+fn publish(settings: &Settings) -> Publish {
+    let takes_truncates = |capture: &Capture| capture.operations.iter().any(|operation| operation == "truncate");
+    let takes_updates = |outbox: &Outbox| outbox.on_update.is_some_and(|on| on != crate::settings::OnUpdate::Ignore);
+    if settings.capture.iter().any(takes_truncates) {
+        Publish::All
+    } else if !settings.capture.is_empty() || settings.outbox.iter().any(takes_updates) {
+        Publish::Rows
+    } else {
+        Publish::Inserts
+    }
 }
 
 /// The routes, compiled as far as they can be without their tables.
@@ -63,15 +77,17 @@ pub(crate) fn routes(settings: &Settings) -> Result<Routes, String> {
             }
         }
     }
-    Ok(Routes::new(relay_encode::Routes::new(routes)))
+    Ok(Routes::new(relay_encode::Routes::new(routes), captures(settings)?))
 }
 
-/// Where rows come from.
-fn mode(settings: &Settings) -> relay_encode::Mode {
-    match settings.source.mode {
-        SourceMode::Log => relay_encode::Mode::Log,
-        SourceMode::Poll => relay_encode::Mode::Poll,
-    }
+/// The captures, compiled as far as they can be without their tables.
+pub(crate) fn captures(settings: &Settings) -> Result<Captures, String> {
+    let all = settings.capture.iter().map(capture_settings).collect();
+    Captures::new(all, &format(settings)).map_err(|errors| {
+        let text: Vec<String> =
+            errors.iter().map(|(index, error)| format!("capture[{index}].{}: {}", error.field, error.message)).collect();
+        text.join("; ")
+    })
 }
 
 /// How to poll, and how the session reads then. `ends_in_log`: only up to a new slot.
@@ -99,68 +115,6 @@ pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bo
         named,
     };
     (config, reads)
-}
-
-/// What every route shares.
-pub(crate) fn format(settings: &Settings) -> FormatSettings {
-    let format = &settings.format;
-    FormatSettings {
-        mode: mode(settings),
-        pipeline: settings.name.clone(),
-        topic_prefix: format.topic_prefix.clone(),
-        compat: format.compat.as_str().to_owned(),
-        schemas: format.schemas,
-        position_header: format.position_header,
-        source_header: format.source_header,
-        record_timestamp: match format.record_timestamp {
-            RecordTimestamp::Commit => relay_encode::RecordTimestamp::Commit,
-            RecordTimestamp::Now => relay_encode::RecordTimestamp::Now,
-        },
-        invalid_utf8: format.invalid_utf8.as_str().to_owned(),
-        internal_topics: vec![settings.delivery.checkpoint_topic.clone(), settings.delivery.dlq_topic.clone()],
-        allowed_topics: settings.sink.kafka.allowed_topics.clone(),
-    }
-}
-
-/// One `[[outbox]]` as the encoder reads it.
-pub(crate) fn outbox_settings(outbox: &Outbox) -> OutboxSettings {
-    let router = outbox.router.0.iter().map(|(name, value)| (name.clone(), RouterValue::Text(value.clone()))).collect();
-    OutboxSettings {
-        preset: Some(outbox.preset.clone()),
-        table: outbox.table.clone(),
-        message: outbox.message.clone(),
-        format: Some(outbox.format.as_str().to_owned()),
-        matches: outbox.condition.clone(),
-        id: outbox.id.clone(),
-        topic: outbox.topic.clone(),
-        topic_from: outbox.topic_from.clone().filter(|text| !text.is_empty()),
-        topic_match: outbox.topic_match.clone().filter(|text| !text.is_empty()),
-        key: outbox.key.clone(),
-        value: outbox.value.clone(),
-        value_encoding: outbox.value_encoding.clone(),
-        envelope: outbox.envelope.clone(),
-        schema_version: outbox.schema_version.clone(),
-        headers: outbox.headers.clone(),
-        missing_columns: outbox.missing_columns.map(|value| value.as_str().to_owned()),
-        event_type: outbox.event_type.clone(),
-        timestamp: outbox.timestamp.clone(),
-        partition: outbox.partition.clone(),
-        traceparent: outbox.traceparent.clone(),
-        tracestate: outbox.tracestate.clone(),
-        baggage: outbox.baggage.clone(),
-        trace_properties: outbox.trace_properties.clone(),
-        tombstone_on_null: outbox.tombstone_on_null,
-        dataschema: outbox.dataschema.clone(),
-        on_update: outbox.on_update.map(|value| value.as_str().to_owned()),
-        on_non_transactional: None,
-        on_scheduled: outbox.on_scheduled.map(|value| value.as_str().to_owned()),
-        after_publish: outbox.after_publish.clone(),
-        order: outbox.order.clone(),
-        retention: outbox.retention,
-        source_name: outbox.source_name.clone(),
-        outbox_id: (outbox.outbox_id != 0).then_some(outbox.outbox_id as i64),
-        router: (!outbox.router.0.is_empty()).then_some(router),
-    }
 }
 
 /// What the session must know.
@@ -210,6 +164,10 @@ pub(crate) fn stream(settings: &Settings) -> stream::Config {
         status_interval,
         server_shutdown_grace: log.server_shutdown_grace,
         watchdog: settings.admin.watchdog,
+        transaction_metadata: settings.format.transaction_metadata,
+        loose_messages: log.nontransactional_messages,
+        tells_lost_values: settings.format.compat == Compat::Debezium,
+        heartbeat_interval: settings.format.heartbeat_interval,
     }
 }
 

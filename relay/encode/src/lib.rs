@@ -36,6 +36,7 @@
 
 mod array;
 mod binary;
+mod capture;
 pub mod detect;
 pub mod dlq;
 mod encode;
@@ -62,8 +63,13 @@ pub mod sql;
 mod template;
 mod timestamp;
 mod topic;
+mod types;
 mod wrap;
 
+pub use capture::{
+    Capture, CapturePlan, CaptureSettings, Captures, Context, Encoded, FlatSettings, LogicalMessages, Marker, RecordOrder,
+    SnapshotMarker,
+};
 pub use encode::{FilterReason, Outcome};
 pub use error::{PlanError, RouteError};
 pub use message::MessagePlans;

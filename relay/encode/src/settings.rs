@@ -93,7 +93,7 @@ pub enum RouterValue {
     Text(String),
 }
 
-/// What all routes of a pipeline share: `[format]`, and the topics that rows may not choose.
+/// What all routes and captures of a pipeline share: `[format]` key by key, and the topics that rows may not choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FormatSettings {
     /// Where rows come from.
@@ -102,17 +102,53 @@ pub struct FormatSettings {
     pub pipeline: String,
     /// `{prefix}` in templates; empty = the pipeline's name.
     pub topic_prefix: String,
-    /// `relay`; `debezium` later.
+    /// `relay`, `debezium`.
     pub compat: String,
-    /// Whether values carry their schema; only `false` so far.
+    /// Whether keys and values carry their schema.
     pub schemas: bool,
+    /// `precise`, `string`, `double`.
+    pub decimal: String,
+    /// `adaptive`, `adaptive-microseconds`, `connect`, `isostring`, `microseconds`, `nanoseconds`.
+    pub time: String,
+    /// `numeric`, `string`.
+    pub interval: String,
+    /// `bytes`, `base64`, `base64-url-safe`, `hex`.
+    pub binary: String,
+    /// `json`, `map`.
+    pub hstore: String,
+    /// Decimals of `money`.
+    pub money_scale: u32,
+    /// Placeholder of an unchanged TOAST value; prefix `hex:` for raw bytes.
+    pub unavailable_value: String,
+    /// Whether a null value follows each deletion.
+    pub tombstones: bool,
+    /// Whether BEGIN and END records and the transaction block are written.
+    pub transaction_metadata: bool,
+    /// Whether `relay-unavailable` is on every record with an unavailable value.
+    pub unavailable_header: bool,
+    /// `source.version`; empty = relay's own.
+    pub source_version: String,
+    /// `binary`, `structured`.
+    pub cloudevents_mode: String,
+    /// URI of the attribute `source`; empty = `/relay/` and the pipeline's name.
+    pub cloudevents_source: String,
+    /// Template of the attribute `type` of captures; empty = `<topic>.<created|updated|deleted|read|truncated>`.
+    pub cloudevents_type: String,
+    /// `datacontenttype` of outbox payloads that are not JSON.
+    pub cloudevents_content_type: String,
+    /// Whether the attribute `partitionkey` is written.
+    pub cloudevents_partitionkey: bool,
+    /// Globs of the prefixes of logical messages that are published in the row-capture style (`source.log.messages`).
+    pub messages: Vec<String>,
+    /// UUID of this process: the header `__debezium.context.runId` of `compat = "debezium"`.
+    pub run_id: String,
     /// Whether each record carries `relay-pos`.
     pub position_header: bool,
     /// Whether each record carries `relay-src`.
     pub source_header: bool,
     /// Record timestamp of a row without timestamp column.
     pub record_timestamp: RecordTimestamp,
-    /// `poison`; `replace` and `base64` later.
+    /// `poison`, `replace`, `base64`: text that is not UTF-8.
     pub invalid_utf8: String,
     /// relay's own topics: checkpoint and dlq.
     pub internal_topics: Vec<String>,
@@ -231,6 +267,24 @@ impl Default for FormatSettings {
             topic_prefix: String::new(),
             compat: "relay".to_owned(),
             schemas: false,
+            decimal: "precise".to_owned(),
+            time: "adaptive".to_owned(),
+            interval: "numeric".to_owned(),
+            binary: "bytes".to_owned(),
+            hstore: "json".to_owned(),
+            money_scale: 2,
+            unavailable_value: "__debezium_unavailable_value".to_owned(),
+            tombstones: true,
+            transaction_metadata: false,
+            unavailable_header: false,
+            source_version: String::new(),
+            cloudevents_mode: "binary".to_owned(),
+            cloudevents_source: String::new(),
+            cloudevents_type: String::new(),
+            cloudevents_content_type: "application/octet-stream".to_owned(),
+            cloudevents_partitionkey: false,
+            messages: Vec::new(),
+            run_id: String::new(),
             position_header: true,
             source_header: false,
             record_timestamp: RecordTimestamp::Commit,

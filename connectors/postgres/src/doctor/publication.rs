@@ -2,6 +2,7 @@
 
 use super::tables::Table;
 use super::{Examination, Finding, Missing};
+use crate::source::Publish;
 use relay_pgwire::{Row, quote_identifier, quote_literal};
 use std::collections::HashSet;
 
@@ -10,6 +11,7 @@ struct Options {
     publishes_inserts: bool,
     publishes_updates: bool,
     publishes_deletes: bool,
+    publishes_truncates: bool,
     is_via_root: bool,
     /// Its catalog row may be younger than what the slot decodes next.
     is_suspect: bool,
@@ -37,7 +39,7 @@ impl Examination<'_> {
                         1 => format!("publication {name} has the table of the routes"),
                         count => format!("publication {name} has all {count} tables of the routes"),
                     };
-                    if self.source.config().inserts_only && (options.publishes_updates || options.publishes_deletes) {
+                    if self.source.config().publish == Publish::Inserts && (options.publishes_updates || options.publishes_deletes) {
                         observed.push_str(
                             "; it also sends updates or deletes, which relay only counts: publish = 'insert' spares them",
                         );
@@ -51,7 +53,7 @@ impl Examination<'_> {
     fn options(&mut self) -> Result<Option<Options>, String> {
         let config = self.source.config();
         let sql = format!(
-            "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubviaroot, \
+            "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
              coalesce(age(p.xmin) BETWEEN 0 AND age(s.catalog_xmin), false) \
              FROM pg_publication AS p LEFT JOIN pg_replication_slots AS s ON s.slot_name = {} \
              WHERE p.pubname = {}",
@@ -64,8 +66,9 @@ impl Examination<'_> {
             publishes_inserts: is(row, 0),
             publishes_updates: is(row, 1),
             publishes_deletes: is(row, 2),
-            is_via_root: is(row, 3),
-            is_suspect: is(row, 4),
+            publishes_truncates: is(row, 3),
+            is_via_root: is(row, 4),
+            is_suspect: is(row, 5),
         }))
     }
 
@@ -104,19 +107,24 @@ impl Examination<'_> {
     }
 
     fn operations(&mut self, options: &Options) {
-        let name = quote_identifier(&self.source.config().publication);
-        let needs_updates = !self.source.config().inserts_only;
-        if options.publishes_inserts && (options.publishes_updates || !needs_updates) {
+        let config = self.source.config();
+        let name = quote_identifier(&config.publication);
+        let sends = [
+            (options.publishes_inserts, Publish::Inserts, "inserts"),
+            (options.publishes_updates, Publish::Rows, "updates"),
+            (options.publishes_deletes, Publish::Rows, "deletes"),
+            (options.publishes_truncates, Publish::All, "truncates"),
+        ];
+        let lacks: Vec<&str> =
+            sends.iter().filter(|(is_sent, from, _)| !is_sent && config.publish >= *from).map(|(_, _, name)| *name).collect();
+        if lacks.is_empty() {
             return;
         }
-        let (lacks, wanted) = match options.publishes_inserts {
-            false => ("inserts", if needs_updates { "insert, update" } else { "insert" }),
-            true => ("updates, which on_update asks for", "insert, update"),
-        };
+        let wanted = config.publish.operations();
         self.add(
-            Finding::fail("PG010", format!("publication {name} does not send {lacks}"))
+            Finding::fail("PG010", format!("publication {name} does not send {}", lacks.join(", ")))
                 .because("its option `publish` leaves them out")
-                .so("rows are written and no event comes of them")
+                .so("rows are changed and no event comes of it")
                 .cure(format!("ALTER PUBLICATION {name} SET (publish = '{wanted}');")),
         );
     }

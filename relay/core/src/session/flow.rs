@@ -184,10 +184,30 @@ impl Session {
     }
 
     /// The sink accepted a record of the current change, and another one of the same change is to come: only with the last one the
-    /// change counts as done. Also for what stands beside the changes of a transaction, its BEGIN before and its END behind them.
+    /// change counts as done.
     #[inline]
     pub fn sent_part(&mut self, bytes: usize) {
         self.sent_as(false, bytes);
+    }
+
+    /// The sink accepted a record that belongs to no change: a transaction's BEGIN before its changes, its END behind them, a
+    /// heartbeat between transactions. No change is done by it, and the transaction is whole only with it.
+    pub fn sent_beside(&mut self, bytes: usize) {
+        let seq = self.flow.open.map_or(0, |open| open.next_seq);
+        self.window.sent(seq, false, bytes);
+    }
+
+    /// Whether all of the open transaction was handled before.
+    #[inline]
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        self.flow.open.is_some_and(|open| open.is_covered)
+    }
+
+    /// Whether a record that belongs to no transaction may go now: between transactions, and not while a culprit is being looked for.
+    #[must_use]
+    pub fn takes_heartbeat(&self) -> bool {
+        self.is_streaming() && self.flow.open.is_none() && self.isolate_until.is_none()
     }
 
     #[inline]

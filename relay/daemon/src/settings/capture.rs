@@ -1,7 +1,7 @@
 //! Turns each `[[capture]]` into what a row-change capture publishes.
 
 use super::field::Entries;
-use super::schema::{Initial::Empty, Initial::Nested, choice, list, table, text};
+use super::schema::{Initial::Empty, Initial::Nested, choice, derived, list, table, text};
 
 choice! {
     /// The shape of a change event.
@@ -85,7 +85,7 @@ table! {
         /// What a deletion becomes.
         delete: FlatDelete = text("tombstone"),
         /// Metadata fields after the columns.
-        add_fields: Vec<String> = list(&["op", "lsn", "ts_ms"]),
+        add_fields: Option<Vec<String>> = derived("`[\"op\", \"lsn\", \"ts_ms\"]`; `[]` with `compat = \"debezium\"`"),
         /// The same as headers.
         add_headers: Vec<String> = list(&[]),
         /// Prefix of both.

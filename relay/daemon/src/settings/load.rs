@@ -228,6 +228,18 @@ fn derive(tree: &mut Table) {
             }
         }
     }
+    let is_debezium = text(tree, "format.compat").as_deref() == Some("debezium");
+    if let Some(Value::List(items)) = tree.get_mut("capture").map(|node| &mut node.value) {
+        let fields: &[&str] = if is_debezium { &[] } else { &["op", "lsn", "ts_ms"] };
+        for item in items {
+            let Value::Table(capture) = &mut item.value else { continue };
+            let flat = capture.section("flat", &Origin::Default);
+            if flat.get("add_fields").is_none() {
+                let field = |field: &&str| default(Value::Text((*field).to_owned()));
+                flat.set("add_fields", Origin::Default, default(Value::List(fields.iter().map(field).collect())));
+            }
+        }
+    }
     let Some(name) = text(tree, "name") else { return };
     let log = tree.section("source", &Origin::Default).section("log", &Origin::Default);
     if log.get("slot").is_none() {
@@ -238,7 +250,6 @@ fn derive(tree: &mut Table) {
     {
         log.set("publication", Origin::Default, default(Value::Text(slot)));
     }
-    let is_debezium = text(tree, "format.compat").as_deref() == Some("debezium");
     let format = tree.section("format", &Origin::Default);
     if format.get("topic_prefix").is_none_or(|node| node.value.as_text() == Some("")) {
         format.set("topic_prefix", Origin::Default, default(Value::Text(name.clone())));

@@ -6,6 +6,7 @@
 
 mod admin;
 mod capture;
+mod capture_rules;
 mod delivery;
 mod dsn;
 mod effective;

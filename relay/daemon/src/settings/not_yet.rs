@@ -26,12 +26,8 @@ pub(crate) enum Takes {
     Default,
     /// These words.
     Words(&'static [&'static str]),
-    /// Nothing: the section must not be there.
-    Nothing,
 }
 
-const CAPTURES: &str = "row captures are";
-const COLUMNS: &str = "the value rules of row captures and outbox envelopes are";
 const SPOOL: &str = "streaming of transactions in progress is";
 const SNAPSHOTS: &str = "snapshots are";
 const EXACTLY_ONCE: &str = "exactly-once is";
@@ -52,32 +48,9 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     default_only("source.log.spool_dir", SPOOL),
     default_only("source.log.spool_max", SPOOL),
     words("source.log.on_missing_slot", &["stop"], "re-creating a slot is"),
-    default_only("source.log.messages", "row-capture style messages are"),
-    default_only("source.log.nontransactional_messages", "non-transactional messages are"),
     words("outbox.format", &["raw"], CLOUDEVENTS),
     default_only("outbox.dataschema", CLOUDEVENTS),
     words("outbox.on_update", &["ignore", "stop"], "publishing updates is"),
-    NotYet { key: "capture", takes: Takes::Nothing, what: CAPTURES },
-    words("format.compat", &["relay"], "Debezium's deviations are"),
-    default_only("format.schemas", CAPTURES),
-    default_only("format.decimal", COLUMNS),
-    default_only("format.time", COLUMNS),
-    default_only("format.tombstones", CAPTURES),
-    default_only("format.transaction_metadata", "transaction metadata is"),
-    default_only("format.unavailable_header", CAPTURES),
-    default_only("format.interval", COLUMNS),
-    default_only("format.binary", COLUMNS),
-    default_only("format.hstore", COLUMNS),
-    default_only("format.money_scale", COLUMNS),
-    words("format.invalid_utf8", &["poison"], "repairing text that is not UTF-8 is"),
-    default_only("format.unavailable_value", CAPTURES),
-    default_only("format.source_version", CAPTURES),
-    default_only("format.heartbeat_interval", "heartbeat records are"),
-    default_only("format.cloudevents_mode", CLOUDEVENTS),
-    default_only("format.cloudevents_source", CLOUDEVENTS),
-    default_only("format.cloudevents_type", CLOUDEVENTS),
-    default_only("format.cloudevents_content_type", CLOUDEVENTS),
-    default_only("format.cloudevents_partitionkey", CLOUDEVENTS),
     default_only("snapshot.mode", SNAPSHOTS),
     default_only("snapshot.tables", SNAPSHOTS),
     default_only("snapshot.threads", SNAPSHOTS),
@@ -125,13 +98,7 @@ pub(crate) fn not_yet_findings(tree: &Table) -> Vec<Finding> {
 /// The nodes that a rule speaks of, with their paths.
 fn nodes_at<'a>(tree: &'a Table, key: &str) -> Vec<(String, &'a Node)> {
     let Some((list, rest)) = key.split_once('.').filter(|(first, _)| *first == "outbox") else {
-        return match tree.find(key) {
-            // A list of tables has no place of its own; its first element has.
-            Some(Node { value: Value::List(items), .. }) if key == "capture" => {
-                items.first().map(|item| (key.to_owned(), item)).into_iter().collect()
-            }
-            found => found.map(|node| (key.to_owned(), node)).into_iter().collect(),
-        };
+        return tree.find(key).map(|node| (key.to_owned(), node)).into_iter().collect();
     };
     let Some(Node { value: Value::List(items), .. }) = tree.get(list) else { return Vec::new() };
     let element = |(index, item): (usize, &'a Node)| match &item.value {
@@ -143,7 +110,6 @@ fn nodes_at<'a>(tree: &'a Table, key: &str) -> Vec<(String, &'a Node)> {
 
 fn takes(rule: &NotYet, node: &Node) -> bool {
     match rule.takes {
-        Takes::Nothing => false,
         Takes::Words(words) => node.value.as_text().is_some_and(|text| words.contains(&text)),
         Takes::Default => key_at(rule.key).is_some_and(|key| {
             key.initial.node().is_some_and(|initial| same(&initial.value, &node.value))
@@ -179,7 +145,6 @@ fn same(left: &Value, right: &Value) -> bool {
 
 fn cure(rule: &NotYet) -> String {
     match rule.takes {
-        Takes::Nothing => "leave the section out".to_owned(),
         Takes::Default => "leave the key out".to_owned(),
         Takes::Words(words) => match words {
             [word] => format!("leave it at `\"{word}\"`"),

@@ -51,9 +51,10 @@ pub(crate) fn outbox_findings(settings: &Settings) -> Vec<OutboxFault> {
 
 /// A configuration without anything to publish.
 pub(crate) fn nothing(rules: &mut Rules<'_>) {
-    if rules.settings.outbox.is_empty() && rules.settings.capture.is_empty() {
-        let hint = "add `[[outbox]]` with `table = \"public.outbox\"`";
-        rules.error(Kind::ConfigConflict, "outbox", "nothing to publish: there is no `[[outbox]]`", hint);
+    let settings = rules.settings;
+    if settings.outbox.is_empty() && settings.capture.is_empty() && settings.source.log.messages.is_empty() {
+        let hint = "add `[[outbox]]` with `table = \"public.outbox\"`, or `[[capture]]` with `tables = [\"public.*\"]`";
+        rules.error(Kind::ConfigConflict, "outbox", "nothing to publish: there is no `[[outbox]]` and no `[[capture]]`", hint);
     }
 }
 

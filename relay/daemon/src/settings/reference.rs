@@ -150,7 +150,7 @@ fn default_toml(key: &Key) -> Option<String> {
 
 fn not_yet(path: &str) -> String {
     match NOT_YET.iter().find(|rule| rule.key == path).map(|rule| rule.takes) {
-        Some(Takes::Default | Takes::Nothing) => " *Not in this version.*".to_owned(),
+        Some(Takes::Default) => " *Not in this version.*".to_owned(),
         Some(Takes::Words(words)) => {
             format!(
                 " *In this version only {}.*",
@@ -186,6 +186,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("sink.kafka.security.key_password", "\"/run/secrets/relay/key\""),
     ("sink.kafka.security.token", "\"/run/secrets/relay/token\""),
     ("admin.token", "\"/run/secrets/relay/admin\""),
+    ("capture.flat.add_fields", "[\"op\", \"lsn\", \"ts_ms\"]"),
     ("outbox.message", "\"outbox\""),
     ("outbox.match", "\"published_at is null\""),
     ("outbox.id", "\"id\""),
@@ -260,12 +261,12 @@ fn write_sample(keys: &'static [Key], path: &str, plain: &str, out: &mut String)
                 let mut body = String::new();
                 write_sample(inner, &path, &plain, &mut body);
                 if !body.is_empty() {
-                    write_header(&format!("[{path}]"), key.doc, out);
+                    write_header(&format!("{}[{path}]", mark(&plain)), key.doc, out);
                     out.push_str(&body);
                 }
             }
             Form::Sections(inner) => {
-                write_header(&format!("[[{path}]]"), key.doc, out);
+                write_header(&format!("{}[[{path}]]", mark(&plain)), key.doc, out);
                 write_sample(inner, &path, &plain, out);
             }
             // An empty router would choose another preset.
@@ -275,17 +276,22 @@ fn write_sample(keys: &'static [Key], path: &str, plain: &str, out: &mut String)
                 out.push_str("#router = { \"route.by.field\" = \"aggregatetype\" }\n");
             }
             Form::Map => {
-                write_header(&format!("[{path}]"), key.doc, out);
-                let entry = if plain == "sink.kafka.properties" {
-                    "\"compression.type\" = \"lz4\""
-                } else {
-                    "\"table.field.event.key\" = \"key\""
+                write_header(&format!("{}[{path}]", mark(&plain)), key.doc, out);
+                let entry = match plain.as_str() {
+                    "sink.kafka.properties" => "\"compression.type\" = \"lz4\"",
+                    "capture.columns.mask" => "\"public.users.email\" = \"sha256:salt\"",
+                    _ => "\"table.field.event.key\" = \"key\"",
                 };
                 out.push_str(&format!("\n#{entry}\n"));
             }
             _ => {}
         }
     }
+}
+
+/// A capture in the sample would capture: the outbox is what it shows.
+fn mark(plain: &str) -> &'static str {
+    if plain.starts_with("capture") { "#" } else { "" }
 }
 
 fn write_header(header: &str, doc: &str, out: &mut String) {
@@ -347,7 +353,7 @@ fn every_default_of_the_sample_can_be_written_out() {
         .map(|line| match line.strip_prefix('#') {
             // `message` and TLS on a plaintext listener are alternatives to what the sample says.
             Some(key)
-                if key.starts_with(|c: char| c.is_ascii_lowercase())
+                if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')
                     && !["message", "topic_match", "ca_file", "certificate_file", "key_file", "match", "router"]
                         .iter()
                         .any(|name| key.starts_with(name)) =>

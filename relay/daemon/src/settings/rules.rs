@@ -10,7 +10,7 @@ use super::source_text::printable;
 use super::strict::join;
 use super::suggest::nearest;
 use super::tree::{Node, Origin, Table, Value};
-use super::{OnPoison, Settings, SinkKind, SourceLog, outbox_rules, sink_rules};
+use super::{OnPoison, Settings, SinkKind, SourceLog, capture_rules, outbox_rules, sink_rules};
 
 /// The settings, the tree that they were read from, and what was found so far.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ const NOT_ZERO: &[&str] = &[
     "source.log.wal_sender_timeout",
     "source.log.receive_timeout",
     "source.log.spool_memory",
+    "format.heartbeat_interval",
     "delivery.in_flight",
     "delivery.in_flight_events",
     "delivery.checkpoint_interval",
@@ -65,6 +66,7 @@ pub(crate) fn rule_findings(settings: &Settings, tree: &Table, file: Option<usiz
     not_zero(&mut rules);
     timeouts(&mut rules);
     outbox_rules::outboxes(&mut rules);
+    capture_rules::captures(&mut rules);
     sink_rules::kafka(&mut rules);
     topics(&mut rules);
     stdout(&mut rules);

@@ -97,9 +97,9 @@ fn a_bad_file_is_reported_whole() {
         ("outbox[0].headers", "R0103", 20, 20),
         ("outbox[1].table", "R0104", 24, 9),
         ("outbox[1].topic", "R0104", 25, 9),
-        ("capture", "R0105", 28, 1),
-        ("sink.kafka.properties.acks", "R0104", 44, 8),
-        ("admin.listen", "R0103", 50, 10),
+        ("capture[0].operations", "R0103", 29, 14),
+        ("sink.kafka.properties.acks", "R0104", 46, 8),
+        ("admin.listen", "R0103", 52, 10),
     ] {
         assert_eq!(place(key), (code.to_owned(), line, column), "{key}");
     }
@@ -138,7 +138,14 @@ fn each_rule_speaks_up() {
         ("[source.log]\nwal_sender_timeout = \"10s\"\nreceive_timeout = \"20s\"", "R0104", "half of that, 5s, counts"),
         ("[source.log]\nstreaming = \"on\"", "R0105", "not implemented"),
         ("[source.log]\nread_coalesce = \"sometimes\"", "R0103", "is not one of"),
-        ("[source.log]\nmessages = [\"a\"]", "R0105", "not implemented"),
+        ("[source.log]\nnontransactional_messages = true", "R0104", "names no prefix"),
+        ("[format]\nheartbeat_interval = \"0s\"", "R0103", "more than zero"),
+        ("[format]\nbinary = \"octal\"", "R0103", "is not one of"),
+        ("[[capture]]\ntables = []", "R0103", "at least one table"),
+        ("[[capture]]\noperations = [\"upsert\"]", "R0103", "upsert"),
+        ("[[capture]]\nfilter = \"a ~ b\"", "R0103", "`~` is not expected"),
+        ("[[capture]]\ntopic = \"{nosuch\"", "R0103", "{nosuch"),
+        ("[[capture]]\n[capture.columns]\nmask = { \"a.b.c\" = \"rot13\" }", "R0103", "a mask is"),
         ("[[outbox]]\nid = \"id\"", "R0104", "needs a `table` or a `message`"),
         ("[[outbox]]\npreset = \"debezium\"\ntable = \"\"", "R0104", "needs a `table` or a `message`"),
         ("[[outbox]]\ntable = \"public.q\"\npreset = \"pgmq\"", "R0103", "needs a `*` in `table`"),
@@ -163,6 +170,10 @@ fn each_rule_speaks_up() {
          [outbox.router]\n\"route.by.field\" = \"x\"",
         "[[outbox]]\ntable = \"pgmq.q_orders\"\npreset = \"pgmq\"",
         "[admin]\nlisten = \"\"\n[log]\nlevel = \"info,relay_kafka=debug\"",
+        "[[capture]]\ntables = [\"public.*\", \"s.t\"]\nexclude = [\"public.outbox\"]\noperations = [\"insert\", \"truncate\"]\n\
+         key = [\"a\"]\nfilter = \"a = 1\"\nkey_change = \"update\"\n[capture.columns]\nmask = { \"*.email\" = \"stars:3\" }",
+        "[source.log]\nmessages = [\"app.*\"]\nnontransactional_messages = true",
+        "[format]\ntransaction_metadata = true\nheartbeat_interval = \"10s\"\n[[capture]]",
     ] {
         assert_eq!(faults(lines), [], "{lines}");
     }
@@ -182,6 +193,9 @@ fn polling_has_rules_of_its_own() {
         ("table = \"a.o\"\npreset = \"debezium\"", "R0104", "the marks are the position"),
         ("table = \"a.o\"\norder = \"claim(id)\"", "R0104", "the marks are the position"),
         ("table = \"a.o\"\norder = \"xid\"", "R0103", "tick("),
+        ("table = \"a.o\"\n[[capture]]", "R0104", "reads the log"),
+        ("table = \"a.o\"\n[source.log]\nmessages = [\"a\"]", "R0104", "in the log alone"),
+        ("table = \"a.o\"\n[format]\nheartbeat_interval = \"5s\"", "R0104", "in the log alone"),
         ("table = \"a.o\"\nafter_publish = \"update:a\"", "R0103", "column=literal"),
     ] {
         let found = found(lines);

@@ -39,7 +39,7 @@ pub(super) struct Confirm {
 /// At most one status update in this time, however fast the frontier moves: each costs the server work on the slot.
 const STATUS_GAP: Duration = Duration::from_millis(100);
 /// Microseconds from the Unix epoch to 2000-01-01, PostgreSQL's zero of time.
-const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// This machine's clock as the protocol counts it: microseconds since 2000-01-01.
 pub(super) fn postgres_us() -> i64 {

@@ -1,9 +1,9 @@
 //! What blocks runs here, each on a thread of its own; the answers come back to the wire thread as messages.
 
-use super::plans::Routes;
+use super::routes::Routes;
 use relay_core::checkpoint::ReadCheckpoint;
 use relay_core::session::{Fault, Input};
-use relay_core::{Kind, Lsn};
+use relay_core::{Catalog, Kind, Lsn, Relation};
 use relay_pgwire::CopyBoth;
 use relay_postgres::poll::{Hold, NewSlot, PollConfig};
 use relay_postgres::{Source, TableId};
@@ -47,8 +47,10 @@ pub(crate) enum Done {
     },
     /// The server answered a probe.
     Probe(Result<(), Fault>),
-    /// The partition root of a table without a route, if it has one.
-    Root(TableId, Result<Option<String>, Fault>),
+    /// The partition root of a table without a route, if it has one; the number came with the question.
+    Root(TableId, u64, Result<Option<String>, Fault>),
+    /// The catalog's share of a captured table; the number came with the question.
+    Catalog(TableId, u64, Result<Catalog, Fault>),
 }
 
 /// Starts jobs and tells late answers from those still wanted.
@@ -201,9 +203,17 @@ impl Jobs {
     }
 
     /// Looks up the partition root of a table, once a relation version.
-    pub(super) fn find_root(&self, table: TableId, oid: relay_core::Oid) {
+    pub(super) fn find_root(&self, table: TableId, version: u64, oid: relay_core::Oid) {
         let source = self.source.clone();
-        self.spawn("relay-root", ASIDE, move || Done::Root(table, source.partition_root(oid).map_err(|error| error.fault())));
+        let find = move || Done::Root(table, version, source.partition_root(oid).map_err(|error| error.fault()));
+        self.spawn("relay-root", ASIDE, find);
+    }
+
+    /// Reads the catalog's share of a table, once a relation version.
+    pub(super) fn read_catalog(&self, table: TableId, version: u64, relation: Relation) {
+        let source = self.source.clone();
+        let read = move || Done::Catalog(table, version, source.read_catalog(&relation).map_err(|error| error.fault()));
+        self.spawn("relay-catalog", ASIDE, read);
     }
 
     /// A slot whose creation still waits must not appear after the process has ended.

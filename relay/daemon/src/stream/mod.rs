@@ -3,6 +3,7 @@
 //! From socket to enqueue is one chain of calls on this thread (`read`); anything that blocks runs as a job on a thread of its own
 //! (`jobs`) and comes back as a message.
 
+mod capture;
 mod confirm;
 mod jobs;
 mod mark;
@@ -10,21 +11,26 @@ mod marks;
 mod note;
 mod obey;
 mod pace;
+mod pass;
 mod plans;
 pub(crate) mod poll;
 mod read;
+mod routes;
+mod shape;
 #[cfg(test)]
 mod steady;
 mod tally;
+mod transaction;
 
 pub(crate) use jobs::Control;
-pub(crate) use plans::Routes;
+pub(crate) use routes::Routes;
 
 use crate::metrics::Metrics;
 use crate::status::{LastError, Loop, Peer, Status};
 use confirm::Confirm;
 use jobs::{Done, Jobs};
 use pace::Pace;
+use pass::{Place, Suspicion};
 use plans::Plans;
 use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
 use relay_core::session::{Busy, Fault, Input, Session, State};
@@ -36,6 +42,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tally::Tally;
+use transaction::Open;
 
 /// What to do with an event that cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +82,14 @@ pub(crate) struct Config {
     pub(crate) server_shutdown_grace: Duration,
     /// No progress for so long while there is WAL to read: end the process.
     pub(crate) watchdog: Duration,
+    /// BEGIN and END records and counts are written.
+    pub(crate) transaction_metadata: bool,
+    /// Messages outside of transactions are published, too.
+    pub(crate) loose_messages: bool,
+    /// A value that cannot be converted becomes null, and is told of.
+    pub(crate) tells_lost_values: bool,
+    /// How often Debezium's heartbeat is written.
+    pub(crate) heartbeat_interval: Option<Duration>,
 }
 
 /// The parts that the wire thread drives.
@@ -103,7 +118,9 @@ pub(crate) struct Stream {
     sink: Box<dyn Sink + Send>,
     checkpoint: Box<dyn Checkpoint + Send>,
     assembler: Assembler,
+    routes: Arc<Routes>,
     plans: Plans,
+    open: Open,
     event: Event,
     dlq_event: Event,
     tally: Tally,
@@ -123,8 +140,12 @@ pub(crate) struct Stream {
     is_storing: bool,
     /// A drain that waits for the server's WAL end, and its deadline.
     drain_by: Option<u64>,
-    /// The poisonous event met last: it is counted once, however often it is looked at.
-    last_poison: Option<Position>,
+    suspicion: Suspicion,
+    /// Time of encoding, in nanoseconds since the Unix epoch: read once for everything that is there.
+    now_ns: i64,
+    heartbeat_at: Instant,
+    /// Nothing was published from this slot before.
+    is_first_start: bool,
     exit: Option<u8>,
 }
 
@@ -190,7 +211,9 @@ impl Stream {
         });
         Self {
             jobs: Jobs::new(source.clone(), reader, Arc::clone(&routes), control_sender),
-            plans: Plans::new(routes, config.stops_on_unrouted),
+            plans: Plans::new(Arc::clone(&routes), config.stops_on_unrouted),
+            routes,
+            open: Open::default(),
             tally: Tally::new(Arc::clone(&metrics), status.clone(), window_events),
             confirm: Confirm::new(&config),
             config,
@@ -212,7 +235,10 @@ impl Stream {
             short_read: true,
             is_storing: false,
             drain_by: None,
-            last_poison: None,
+            suspicion: Suspicion::default(),
+            now_ns: 0,
+            heartbeat_at: Instant::now(),
+            is_first_start: false,
             exit: None,
         }
     }
@@ -253,6 +279,7 @@ impl Stream {
         }
         self.exit = self.exit.or_else(|| self.session.exit_code());
         self.confirm_turn(now);
+        self.beat(now);
         self.status.beat(Loop::Reader);
         if self.sink.is_alive() {
             self.status.beat(Loop::Ack);
@@ -261,6 +288,18 @@ impl Stream {
             self.status.saw(Peer::Sink);
         }
         self.wait_or_read(now);
+    }
+
+    /// Debezium's heartbeat, when it is time and nothing stands in its way.
+    fn beat(&mut self, now: Instant) {
+        let Some(interval) = self.config.heartbeat_interval else { return };
+        if now < self.heartbeat_at || self.polling.is_some() || !self.session.takes_heartbeat() {
+            return;
+        }
+        self.heartbeat_at = now + interval;
+        self.now_ns = crate::status::unix_ns();
+        let (_, _, mut pass) = self.split(Place::default());
+        pass.heartbeat();
     }
 
     fn wait_or_read(&mut self, now: Instant) {
@@ -348,6 +387,10 @@ impl Stream {
                 self.confirm.connected(copy.backend_pid());
                 self.status.saw(Peer::Source);
                 self.assembler.connected();
+                self.open.connected();
+                if let Some(server) = self.session.server() {
+                    self.plans.connected(&server.database);
+                }
                 self.copy = Some(*copy);
                 self.blocked = None;
                 self.input(Input::Held(Ok(())));
@@ -371,7 +414,10 @@ impl Stream {
             }
             Done::WalEnd { deadline_ms, wal_end } => self.drain(deadline_ms, wal_end),
             Done::Probe(result) => self.probed(result),
-            Done::Root(table, root) => self.plans.placed(table, root),
+            Done::Root(table, version, root) => self.plans.placed(table, version, root),
+            Done::Catalog(table, version, catalog) => {
+                self.plans.learned(table, version, self.assembler.relation(table), catalog);
+            }
         }
     }
 

@@ -9,9 +9,13 @@ impl Stream {
     pub(super) fn note(&mut self, note: Note) {
         match note {
             Note::Adopted(lsn) => {
+                self.is_first_start = true;
                 warn!(event = "checkpoint.adopted", lsn = %lsn, "no checkpoint was found: starting where the slot stands");
             }
-            Note::Bootstrapping => info!(event = "source.bootstrapping", "first start: creating publication and slot"),
+            Note::Bootstrapping => {
+                self.is_first_start = true;
+                info!(event = "source.bootstrapping", "first start: creating publication and slot");
+            }
             Note::PublishesAll => {
                 warn!(event = "poll.everything", "no checkpoint was found: every row that the outbox tables hold is published")
             }
@@ -41,6 +45,9 @@ impl Stream {
                 info!(event = "source.polling", snapshot = %self.session.newest_tick().snapshot, epoch, "polling");
             }
             Note::Streaming { frontier, epoch } => {
+                if !self.is_first_start {
+                    self.open.previous_end.get_or_insert(frontier.end_lsn);
+                }
                 info!(event = "source.streaming", lsn = %frontier.end_lsn, epoch, "streaming");
             }
             Note::Resumed(_) if self.polling.is_some() => {

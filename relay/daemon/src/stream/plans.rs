@@ -1,122 +1,113 @@
 //! Compiled plans by table: made when a table's first fresh row comes, dropped when its Relation changes.
 
+use super::routes::Routes;
 use relay_core::session::Fault;
-use relay_core::{Kind, Relation};
-use relay_encode::{AfterPublish, MessagePlans, Order, Plan};
+use relay_core::{Catalog, Kind, Relation};
+use relay_encode::{CapturePlan, LogicalMessages, MessagePlans, Plan};
 use relay_postgres::TableId;
-use relay_postgres::poll::{Mark, PollOrder, PollRule};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What the routes say of tables and messages; shared with the jobs that create the publication.
-#[derive(Debug)]
-pub(crate) struct Routes {
-    routes: relay_encode::Routes,
-}
 
 /// How the rows of one table are treated.
 pub(super) enum Planned {
-    /// Encoded by this plan.
+    /// Rows of an outbox, encoded by this plan.
     Route(Box<Plan>),
+    /// Row changes, encoded by this plan.
+    Capture(Box<CapturePlan>),
+    /// Row changes of a table of which the catalog must say more first.
+    Reading(Question),
     /// Passed by and counted: no route names the table.
     Unrouted,
     /// No route names it, and it is not known yet whether it is a leaf of a table that one names.
-    Unknown {
-        /// When that was asked.
-        asked: Option<Instant>,
-    },
+    Unknown(Question),
     /// The stream must not pass its rows.
     Refused(Fault),
 }
 
+/// Something about a table that is asked on another connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    /// Which version of the table it is about: an answer to an older one is void.
+    version: u64,
+    /// When it is asked, for the first time or again.
+    ask_at: Instant,
+}
+
 /// Plans of all tables met so far.
 pub(super) struct Plans {
-    routes: std::sync::Arc<Routes>,
+    routes: Arc<Routes>,
     stops_on_unrouted: bool,
     tables: Vec<Option<Planned>>,
     messages: MessagePlans,
+    captured_messages: Option<LogicalMessages>,
+    database: String,
+    version: u64,
+    /// Who has a topic to itself, and under which name.
+    topics: HashMap<Box<str>, (TableId, Box<str>)>,
 }
 
-// === impl Routes ===
+/// How long an answer may take: above the connect time-outs.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// How soon after a failure the question is asked again.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-impl Routes {
-    pub(crate) fn new(routes: relay_encode::Routes) -> Self {
-        Self { routes }
+// === impl Question ===
+
+impl Question {
+    /// The version to ask about, if it is time to ask.
+    pub(super) fn ask(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        (now >= self.ask_at).then(|| {
+            self.ask_at = now + ASK_AGAIN;
+            self.version
+        })
     }
+}
 
-    /// The hash that a checkpoint carries, over the routes and `others`.
-    pub(crate) fn fingerprint(&self, others: &[(&str, &str)]) -> String {
-        relay_encode::fingerprint::config_fingerprint(&self.routes, others)
-    }
+// === impl Planned ===
 
-    /// Whether a route takes the rows of this table, given as `schema.table`.
-    pub(crate) fn names_table(&self, name: &str) -> bool {
-        self.routes.names_table(name)
-    }
-
-    /// The orders of the routes that have one, for polling.
-    pub(crate) fn orders(&self) -> impl Iterator<Item = &Order> {
-        self.routes.iter().filter_map(|route| route.order())
-    }
-
-    /// What the presets in use want to be known at start: their names and words.
-    pub(crate) fn notes(&self) -> Vec<(&'static str, &'static str)> {
-        let mut notes: Vec<_> = self.routes.iter().map(|route| (route.preset().name, route.preset().warn)).collect();
-        notes.retain(|(_, words)| !words.is_empty());
-        notes.sort_unstable();
-        notes.dedup();
-        notes
-    }
-
-    /// The tables of the routes that have one, as they are named: exact, or by a glob.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &str> {
-        self.routes.iter().filter_map(|route| route.table())
-    }
-
-    /// How this table is polled, if a route takes it.
-    pub(crate) fn poll_rule(&self, name: &str) -> Option<PollRule> {
-        let route = self.routes.named(name)?;
-        let order = match route.order()? {
-            Order::Tick { xid, order } => PollOrder::Tick { xid: xid.clone(), order: order.clone() },
-            Order::Claim { order } => PollOrder::Claim { order: order.clone() },
-        };
-        let mark = match route.after_publish() {
-            AfterPublish::Keep => Mark::Keep,
-            AfterPublish::Delete => Mark::Delete,
-            AfterPublish::Update(assignments) => {
-                Mark::Update(assignments.iter().map(|(column, literal)| (column.clone(), literal.sql())).collect())
-            }
-        };
-        Some(PollRule { order, condition: route.poll_condition().map(str::to_owned), mark })
-    }
-
-    /// `retention` and the column that tells a row's age, of the route that takes this table.
-    pub(crate) fn retention(&self, name: &str) -> Option<(Option<Duration>, Option<String>)> {
-        let route = self.routes.named(name)?;
-        Some((route.retention(), route.timestamp_column().map(str::to_owned)))
-    }
-
-    /// Whether any route has a `retention`.
-    pub(crate) fn has_retention(&self) -> bool {
-        self.routes.iter().any(|route| route.retention().is_some())
-    }
-
-    /// Whether any route takes rows, and not only logical messages.
-    pub(super) fn has_tables(&self) -> bool {
-        self.routes.iter().any(|route| route.table().is_some())
+impl Planned {
+    /// Whether rows of the table become events, now or once its plan is there.
+    fn is_published(&self) -> bool {
+        matches!(self, Planned::Route(_) | Planned::Capture(_) | Planned::Reading(_))
     }
 }
 
 // === impl Plans ===
 
 impl Plans {
-    pub(super) fn new(routes: std::sync::Arc<Routes>, stops_on_unrouted: bool) -> Self {
-        let messages = MessagePlans::new(routes.routes.clone());
-        Self { routes, stops_on_unrouted, tables: Vec::new(), messages }
+    pub(super) fn new(routes: Arc<Routes>, stops_on_unrouted: bool) -> Self {
+        let messages = MessagePlans::new(routes.outboxes().clone());
+        Self {
+            routes,
+            stops_on_unrouted,
+            tables: Vec::new(),
+            messages,
+            captured_messages: None,
+            database: String::new(),
+            version: 0,
+            topics: HashMap::new(),
+        }
     }
 
-    /// A Relation message came: what was compiled for the table's old shape is void. Answers whether there was an old shape.
+    /// A connection is there, to the database of that name. What was refused is looked at again.
+    pub(super) fn connected(&mut self, database: &str) {
+        if self.captured_messages.is_none() || self.database != database {
+            database.clone_into(&mut self.database);
+            self.captured_messages = Some(LogicalMessages::new(self.routes.captures(), database));
+        }
+        if self.tables.iter().flatten().any(|planned| matches!(planned, Planned::Refused(_))) {
+            // Also those that were in the way of others.
+            self.tables.clear();
+            self.topics.clear();
+        }
+    }
+
+    /// A Relation message came: what was compiled for the table's old shape is void. Answers whether its rows were published by that.
     pub(super) fn changed(&mut self, table: TableId) -> bool {
-        self.tables.get_mut(table.0).is_some_and(|planned| planned.take().is_some())
+        self.topics.retain(|_, (owner, _)| *owner != table);
+        self.tables.get_mut(table.0).and_then(Option::take).is_some_and(|planned| planned.is_published())
     }
 
     /// The plan for a table's rows.
@@ -128,34 +119,70 @@ impl Plans {
         self.tables[table.0].get_or_insert(Planned::Unrouted)
     }
 
-    /// Whether any route takes logical messages.
+    /// Whether any outbox or capture takes logical messages.
     pub(super) fn has_messages(&self) -> bool {
-        self.routes.routes.iter().any(|route| route.message().is_some())
+        self.routes.has_message_outboxes() || self.routes.captures().has_messages()
     }
 
-    /// The plan for messages of this prefix, if a route takes them.
+    /// The plan for messages of this prefix, if an outbox takes them.
     pub(super) fn message(&mut self, prefix: &str) -> Result<Option<&Plan>, Fault> {
         self.messages.plan(prefix).map_err(|error| refusal(&error))
     }
 
+    /// What encodes messages of this prefix in the row-capture style, if they are asked for.
+    pub(super) fn captured_message(&self, prefix: &str) -> Option<&LogicalMessages> {
+        self.captured_messages.as_ref().filter(|_| self.routes.captures().takes_message(prefix))
+    }
+
     /// The answer to [`Planned::Unknown`]: the table's partition root, if it has one.
-    pub(super) fn placed(&mut self, table: TableId, root: Result<Option<String>, Fault>) {
-        let Some(planned) = self.tables.get_mut(table.0) else { return };
+    pub(super) fn placed(&mut self, table: TableId, version: u64, root: Result<Option<String>, Fault>) {
+        let Some(Some(planned)) = self.tables.get_mut(table.0) else { return };
         // A table that has a new shape meanwhile is judged anew.
-        if !matches!(planned, Some(Planned::Unknown { .. })) {
+        let Planned::Unknown(question) = planned else { return };
+        if question.version != version {
             return;
         }
-        *planned = match root {
-            Ok(Some(root)) if self.routes.names_table(&root) => Some(Planned::Refused(Fault {
-                kind: Kind::Unrouted,
-                message: format!(
-                    "rows of `{root}` come under the name of one of its partitions; for new rows: ALTER PUBLICATION … SET \
-                     (publish_via_partition_root = true), for those already written: name the partitions by a glob in `table`"
-                ),
-            })),
-            Ok(_) => Some(Planned::Unrouted),
-            // Not known: asked again after a while.
-            Err(_) => return,
+        match root {
+            Ok(Some(root)) if self.routes.names_table(&root) => {
+                *planned = Planned::Refused(Fault {
+                    kind: Kind::Unrouted,
+                    message: format!(
+                        "rows of `{root}` come under the name of one of its partitions; for new rows: ALTER PUBLICATION … SET \
+                         (publish_via_partition_root = true), for those already written: name the partitions by a glob"
+                    ),
+                });
+            }
+            Ok(_) => *planned = Planned::Unrouted,
+            Err(fault) => question.failed(&fault),
+        }
+    }
+
+    /// The answer to [`Planned::Reading`]: the catalog's share of the table.
+    pub(super) fn learned(&mut self, table: TableId, version: u64, relation: &Relation, catalog: Result<Catalog, Fault>) {
+        let Some(Some(planned)) = self.tables.get_mut(table.0) else { return };
+        let Planned::Reading(question) = planned else { return };
+        if question.version != version {
+            return;
+        }
+        let catalog = match catalog {
+            Ok(catalog) => catalog,
+            Err(fault) => return question.failed(&fault),
+        };
+        let Some(capture) = self.routes.captures().table(relation) else { return };
+        *planned = match CapturePlan::compile(capture, relation, &catalog, &self.database) {
+            Err(error) => Planned::Refused(refusal(&error)),
+            Ok(plan) => match claim(&mut self.topics, table, &plan) {
+                Err(fault) => Planned::Refused(fault),
+                Ok(()) => {
+                    for note in plan.notes() {
+                        tracing::warn!(event = "capture.note", table = %relation, "{note}");
+                    }
+                    if !plan.has_key() {
+                        tracing::info!(event = "capture.keyless", table = %relation, "events of this table have no key");
+                    }
+                    Planned::Capture(Box::new(plan))
+                }
+            },
         };
     }
 
@@ -164,21 +191,53 @@ impl Plans {
         if self.tables.len() <= table.0 {
             self.tables.resize_with(table.0 + 1, || None);
         }
-        let planned = match self.routes.routes.table(relation) {
-            Some(route) => match Plan::compile(route, relation) {
+        self.version += 1;
+        let question = Question { version: self.version, ask_at: Instant::now() };
+        let planned = match (self.routes.outboxes().table(relation), self.routes.captures().table(relation)) {
+            (Some(route), _) => match Plan::compile(route, relation) {
                 Ok(plan) => Planned::Route(Box::new(plan)),
                 Err(error) => Planned::Refused(refusal(&error)),
             },
-            None if self.stops_on_unrouted => Planned::Refused(Fault {
+            (None, Some(_)) => Planned::Reading(question),
+            (None, None) if self.stops_on_unrouted => Planned::Refused(Fault {
                 kind: Kind::Unrouted,
-                message: format!("table `{relation}` is published, but no [[outbox]] names it"),
+                message: format!("table `{relation}` is published, but no [[outbox]] and no [[capture]] names it"),
             }),
-            None => {
-                tracing::warn!(event = "table.unrouted", table = %relation, "rows of this table are passed by: no [[outbox]] names it");
-                Planned::Unknown { asked: None }
+            (None, None) => {
+                tracing::warn!(
+                    event = "table.unrouted",
+                    table = %relation,
+                    "rows of this table are passed by: no [[outbox]] and no [[capture]] names it"
+                );
+                Planned::Unknown(question)
             }
         };
         self.tables[table.0] = Some(planned);
+    }
+}
+
+// === impl Question: failures ===
+
+impl Question {
+    fn failed(&mut self, fault: &Fault) {
+        self.ask_at = Instant::now() + AFTER_FAILURE;
+        tracing::warn!(event = "table.not_read", error.code = fault.kind.directive().code, "the catalog is asked again: {}", fault.message);
+    }
+}
+
+/// Keeps the plan's topic for its table alone, unless the configuration says that tables share it. A table that was dropped and made
+/// again has another number and the same name.
+fn claim(topics: &mut HashMap<Box<str>, (TableId, Box<str>)>, table: TableId, plan: &CapturePlan) -> Result<(), Fault> {
+    let Some(topic) = plan.topic().filter(|_| !plan.is_topic_on_purpose()) else { return Ok(()) };
+    match topics.get(topic) {
+        Some((owner, name)) if *owner != table && **name != *plan.label() => Err(Fault {
+            kind: Kind::TopicShared,
+            message: format!("tables `{name}` and `{}` both end in topic `{topic}`", plan.label()),
+        }),
+        _ => {
+            topics.insert(topic.into(), (table, plan.label().into()));
+            Ok(())
+        }
     }
 }
 

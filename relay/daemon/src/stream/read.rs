@@ -1,15 +1,12 @@
 //! The hot path: from the read buffer to the sink, one frame after the other, until nothing whole is left or something stands in the way.
 
+use super::pass::{At, Pass, Place, ask_root};
 use super::plans::{Planned, Plans};
-use super::tally::Tally;
-use super::{OnPoison, Stream, Why};
-use crate::metrics::Metrics;
+use super::{Stream, Why};
 use crate::status::Peer;
-use relay_core::session::{Admission, Begun, Fault, Input, Session};
-use relay_core::sink::Waiting;
-use relay_core::{Change, Enqueue, Event, Kind, Poison, PoisonReason, Position, RelayPos, Sink, Ticket, Transaction};
-use relay_encode::dlq::{self, Origin};
-use relay_encode::{Outcome, Plan};
+use relay_core::session::{Admission, Begun, Fault, Input};
+use relay_core::{Kind, Lsn, Poison, PoisonReason, Position, Transaction};
+use relay_encode::dlq::Origin;
 use relay_pgwire::{Body, CopyBoth, ServerError};
 use relay_postgres::{Assembler, Step, TableId};
 use std::time::{Duration, Instant};
@@ -24,23 +21,37 @@ pub(super) enum Flow {
     Left,
     /// The stream must not go on.
     Stop(Fault),
-    /// Poison, with `on_poison = "stop"`: it stays until somebody helps. The texts are how people know it, and its key.
-    Poisoned(Position, Poison, String, String),
+    /// Poison, with `on_poison = "stop"`: it stays until somebody helps.
+    Poisoned(Box<Suspect>),
     /// The connection is over.
     Lost(Fault),
-    /// A table without route: its partition root must be known first.
-    AskRoot(TableId),
+    /// A table without route: its partition root must be known first. The number goes with the answer.
+    AskRoot(TableId, u64),
+    /// A captured table: what the catalog says of it must be known first.
+    AskCatalog(TableId, u64),
     /// A notice came.
     Notice(Box<ServerError>),
 }
 
+/// An event that cannot be published.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    pub(super) position: Position,
+    pub(super) poison: Poison,
+    /// Its position, as readers know it.
+    pub(super) name: String,
+    /// Its key, as a log may show it.
+    pub(super) key: String,
+    /// `schema.table`; empty for what is of no table.
+    pub(super) table: String,
+    /// Where its row stands in the log; zero where that is not known.
+    pub(super) lsn: Lsn,
+}
+
 /// A read below this is a short one: the server has not much more ready.
 pub(super) const SHORT_READ_BYTES: usize = 32 * 1024;
-/// Wait before asking a sink again that waits for a topic.
-const LOOKUP_WAIT: Duration = Duration::from_millis(2);
-const TOPIC_WAIT: Duration = Duration::from_secs(1);
-/// How long an answer about a table's place may take: above the connect time-outs.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// Wait before asking again for what is being looked up.
+pub(super) const LOOKUP_WAIT: Duration = Duration::from_millis(2);
 /// How often an event that cannot be published is looked at again.
 const POISON_WAIT: Duration = Duration::from_secs(5);
 /// Turns the loop takes before it looks at clocks and acknowledgements, in bytes of stream.
@@ -111,6 +122,8 @@ impl Stream {
 
     /// Handles whole frames. `None`: the buffer holds no other; `Some`: leave the loop with this.
     fn pump(&mut self, copy: &mut CopyBoth, handled: &mut usize) -> Option<Option<Input>> {
+        // One look at the clock for everything that is there: a read of the socket is between two of them.
+        self.now_ns = crate::status::unix_ns();
         loop {
             let frame = match copy.peek() {
                 Ok(Some(frame)) => frame,
@@ -120,7 +133,7 @@ impl Stream {
             let size = frame.size;
             let is_data = matches!(frame.body, Body::XLogData { .. } | Body::Oversize { .. });
             let flow = match frame.body {
-                Body::XLogData { payload, .. } => self.message(payload),
+                Body::XLogData { wal_start, send_time_us, payload, .. } => self.message(Place { lsn: wal_start, send_time_us }, payload),
                 Body::Keepalive { wal_end, reply_requested, .. } => {
                     self.status.saw(Peer::Source);
                     self.session.keepalive(wal_end, reply_requested);
@@ -151,13 +164,18 @@ impl Stream {
                     self.blocked_by(why, wait);
                     return Some(None);
                 }
-                Flow::Poisoned(position, poison, name, key) => {
-                    self.poisoned(position, &poison, &name, &key);
+                Flow::Poisoned(suspect) => {
+                    self.poisoned(&suspect);
                     return Some(None);
                 }
-                Flow::AskRoot(table) => {
+                Flow::AskRoot(table, version) => {
                     let oid = self.assembler.relation(table).oid;
-                    self.jobs.find_root(table, oid);
+                    self.jobs.find_root(table, version, oid);
+                    self.blocked_by(Why::Lookup, LOOKUP_WAIT);
+                    return Some(None);
+                }
+                Flow::AskCatalog(table, version) => {
+                    self.jobs.read_catalog(table, version, self.assembler.relation(table).clone());
                     self.blocked_by(Why::Lookup, LOOKUP_WAIT);
                     return Some(None);
                 }
@@ -180,62 +198,81 @@ impl Stream {
     }
 
     #[inline]
-    fn message(&mut self, payload: &[u8]) -> Flow {
-        let (assembler, plans, mut pass) = self.split();
+    fn message(&mut self, place: Place, payload: &[u8]) -> Flow {
+        let (assembler, plans, mut pass) = self.split(place);
         let step = match assembler.read(payload) {
             Ok(step) => step,
             Err(error) => return Flow::Stop(error.fault()),
         };
         match step {
-            Step::Row(table, change) => match pass.session.admit() {
-                Admission::Covered => pass.passed(),
-                Admission::Fresh(position) => pass.row(plans, table, &change, At::log(position)),
-                Admission::Condemned(position, poison) => pass.condemned(plans, table, &change, At::log(position), poison),
-            },
-            Step::Begin(transaction) => match pass.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
-                Ok(Begun::Read) => Flow::Done,
-                Ok(Begun::Rewind) => Flow::Left,
-                Err(fault) => Flow::Stop(fault),
-            },
-            Step::Commit { commit_lsn, end_lsn } => match pass.session.commit(commit_lsn, end_lsn) {
-                Ok(()) => Flow::Done,
-                Err(fault) => Flow::Stop(fault),
-            },
-            Step::Table(table) => {
+            Step::Row(table, change) => {
+                if pass.counts.is_on()
+                    && let Some(flow) = pass.open_records(None)
+                {
+                    return flow;
+                }
+                match pass.session.admit() {
+                    Admission::Covered => pass.covered_row(plans, table, &change),
+                    Admission::Fresh(position) => pass.row(plans, table, &change, At::log(position)),
+                    Admission::Condemned(position, poison) => pass.condemned(plans, table, &change, At::log(position), poison),
+                }
+            }
+            Step::Begin(transaction) => self.begin(transaction),
+            Step::Commit { commit_lsn, end_lsn } => {
+                if pass.counts.is_on()
+                    && let Some(flow) = pass.close_records()
+                {
+                    return flow;
+                }
+                match pass.session.commit(commit_lsn, end_lsn) {
+                    Ok(()) => {
+                        self.open.commit(end_lsn);
+                        Flow::Done
+                    }
+                    Err(fault) => Flow::Stop(fault),
+                }
+            }
+            Step::Origin { name, lsn } => {
+                let name = name.to_owned();
+                self.open.set_origin(name, lsn);
+                Flow::Done
+            }
+            Step::Table(table, before) => {
+                pass.counts.renamed(table);
                 if plans.changed(table) {
-                    pass.metrics.schema_change(&assembler.relation(table).to_string());
+                    let now = assembler.relation(table);
+                    pass.metrics.schema_change(&now.to_string());
+                    if let Some(before) = before {
+                        super::shape::tell(&before, now);
+                    }
                 }
                 Flow::Done
             }
-            Step::Message(change) => match pass.session.admit() {
-                Admission::Covered => pass.passed(),
-                Admission::Fresh(position) => pass.logical_message(plans, &change, At::log(position)),
-                Admission::Condemned(position, poison) => {
-                    let at = At::log(position);
-                    pass.event.clear();
-                    if let Change::Message { prefix, .. } = change
-                        && let Ok(Some(plan)) = plans.message(prefix)
-                    {
-                        pass.build(plan, &change, at);
-                    }
-                    pass.poison(at, poison, Origin::Change(&change))
-                }
-            },
-            Step::Truncate(tables) => match pass.session.admit() {
-                Admission::Covered => pass.passed(),
-                _ => {
-                    tables.iter().for_each(|table| pass.tally.truncated(table.0, assembler.relation(*table)));
-                    pass.filtered("operation")
-                }
-            },
+            Step::Message(change) => pass.message(plans, &change),
+            Step::Truncate(truncated) => pass.truncate(plans, assembler, &truncated),
+            Step::LooseMessage(change) if pass.config.loose_messages => pass.loose_message(plans, &change),
             Step::LooseMessage(_) | Step::Nothing => Flow::Done,
+        }
+    }
+
+    fn begin(&mut self, transaction: Transaction) -> Flow {
+        match self.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
+            Ok(Begun::Read) => {
+                let counts = self.config.transaction_metadata && !self.session.is_covered();
+                self.open.begin(counts, self.session.admit() != Admission::Covered);
+                Flow::Done
+            }
+            Ok(Begun::Rewind) => Flow::Left,
+            Err(fault) => Flow::Stop(fault),
         }
     }
 
     /// The parts that one change passes through, apart: what it borrows from (tables and plans), and what it may touch.
     #[inline]
-    pub(super) fn split(&mut self) -> (&mut Assembler, &mut Plans, Pass<'_>) {
+    pub(super) fn split(&mut self, place: Place) -> (&mut Assembler, &mut Plans, Pass<'_>) {
         let transaction = self.assembler.transaction();
+        let previous_end = self.open.previous_end;
+        let (origin, counts, loose) = self.open.split();
         let pass = Pass {
             session: &mut self.session,
             sink: self.sink.as_mut(),
@@ -244,9 +281,16 @@ impl Stream {
             tally: &mut self.tally,
             metrics: &self.metrics,
             config: &self.config,
+            captures: self.routes.captures(),
             has_unnudged: &mut self.has_unnudged,
-            last_poison: &mut self.last_poison,
+            suspicion: &mut self.suspicion,
             transaction,
+            origin,
+            counts,
+            loose,
+            previous_end,
+            place,
+            now_ns: self.now_ns,
         };
         (&mut self.assembler, &mut self.plans, pass)
     }
@@ -254,7 +298,7 @@ impl Stream {
     /// Handles one message; whether it was dealt with.
     #[cfg(test)]
     pub(super) fn take_whole(&mut self, payload: &[u8]) -> bool {
-        matches!(self.message(payload), Flow::Done)
+        matches!(self.message(Place::default(), payload), Flow::Done)
     }
 
     /// A frame above `source.log.max_message`: its head says which table, the rest is never held.
@@ -263,16 +307,16 @@ impl Stream {
             Ok(table) => table,
             Err(error) => return Flow::Stop(error.fault()),
         };
-        let (assembler, plans, mut pass) = self.split();
+        let (assembler, plans, mut pass) = self.split(Place::default());
         let name = table.map(|table| assembler.relation(table).to_string());
         match pass.session.admit() {
             Admission::Covered => pass.passed(),
             Admission::Fresh(position) | Admission::Condemned(position, _) => {
                 match table {
                     Some(table) => match plans.of(table, assembler.relation(table)) {
-                        Planned::Route(_) => {}
+                        Planned::Route(_) | Planned::Capture(_) | Planned::Reading(_) => {}
                         Planned::Unrouted => return pass.filtered("unrouted"),
-                        Planned::Unknown { asked } => return ask_root(table, asked),
+                        Planned::Unknown(question) => return ask_root(table, question),
                         Planned::Refused(fault) => return Flow::Stop(fault.clone()),
                     },
                     None if !plans.has_messages() => return pass.filtered("message_prefix"),
@@ -301,8 +345,9 @@ impl Stream {
     }
 
     /// An event cannot be published and the policy is to stay in front of it.
-    pub(super) fn poisoned(&mut self, position: Position, poison: &Poison, name: &str, key: &str) {
-        let why = Why::Poison(position);
+    pub(super) fn poisoned(&mut self, suspect: &Suspect) {
+        let Suspect { position, poison, name, key, table, lsn } = suspect;
+        let why = Why::Poison(*position);
         if self.blocked.as_ref().is_none_or(|blocked| blocked.why != why) {
             let directive = Kind::Poison.directive();
             let message = format!("event {name} cannot be published: {poison}");
@@ -312,299 +357,15 @@ impl Stream {
                 error.code = directive.code,
                 reason = poison.reason.name(),
                 position = name,
+                table,
                 key,
+                lsn = %lsn,
                 hint = directive.hint,
                 "{message}"
             );
         }
         self.nudge();
         self.block(why, POISON_WAIT);
-    }
-}
-
-/// Where a change stands: for the session, and for readers of its event.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct At<'a> {
-    pub(super) position: Position,
-    pub(super) relay_pos: RelayPos<'a>,
-}
-
-impl At<'_> {
-    fn log(position: Position) -> Self {
-        Self { position, relay_pos: position.into() }
-    }
-}
-
-/// One change on its way, with everything it may touch: the wire thread's fields but for the assembler, which it borrows from.
-pub(super) struct Pass<'a> {
-    pub(super) session: &'a mut Session,
-    sink: &'a mut (dyn Sink + Send),
-    event: &'a mut Event,
-    dlq_event: &'a mut Event,
-    tally: &'a mut Tally,
-    metrics: &'a Metrics,
-    config: &'a super::Config,
-    has_unnudged: &'a mut bool,
-    last_poison: &'a mut Option<Position>,
-    pub(super) transaction: Transaction,
-}
-
-impl Pass<'_> {
-    #[inline]
-    pub(super) fn row(&mut self, plans: &mut Plans, table: TableId, change: &Change<'_>, at: At<'_>) -> Flow {
-        let Some(relation) = change.relation() else { return self.passed() };
-        let plan = match plans.of(table, relation) {
-            Planned::Route(plan) => plan,
-            Planned::Unrouted => {
-                self.tally.received(table.0, change);
-                return self.filtered("unrouted");
-            }
-            Planned::Unknown { asked } => return ask_root(table, asked),
-            Planned::Refused(fault) => return Flow::Stop(fault.clone()),
-        };
-        if !self.session.has_room(0) {
-            return Flow::Blocked(Why::Full, super::FULL_WAIT);
-        }
-        let now_ms = if plan.route().needs_now() { crate::status::unix_us() / 1_000 } else { 0 };
-        match plan.encode_change(&self.transaction, at.relay_pos, change, now_ms, self.event) {
-            Ok(Outcome::Event) => match self.offer(Some(table.0)) {
-                Offered::Sent => {
-                    self.tally.received(table.0, change);
-                    self.passed()
-                }
-                Offered::Not(flow) => flow,
-                Offered::Poison(poison) => {
-                    let poison = named(poison, change);
-                    self.poison(at, poison, Origin::Change(change))
-                }
-            },
-            Ok(Outcome::Filtered(reason)) => {
-                self.tally.received(table.0, change);
-                self.filtered(reason.name())
-            }
-            Ok(Outcome::Stop) => Flow::Stop(Fault {
-                kind: Kind::Poison,
-                message: format!("{relation}: a row was updated, and on_update is \"stop\""),
-            }),
-            Err(poison) => self.poison(at, poison, Origin::Change(change)),
-        }
-    }
-
-    /// A row that the broker is known to refuse: the poison policy has it.
-    #[cold]
-    pub(super) fn condemned(
-        &mut self,
-        plans: &mut Plans,
-        table: TableId,
-        change: &Change<'_>,
-        at: At<'_>,
-        poison: Poison,
-    ) -> Flow {
-        self.event.clear();
-        if let Some(relation) = change.relation()
-            && let Planned::Route(plan) = plans.of(table, relation)
-        {
-            self.build(plan, change, at);
-        }
-        self.poison(at, poison, Origin::Change(change))
-    }
-
-    fn logical_message(&mut self, plans: &mut Plans, change: &Change<'_>, at: At<'_>) -> Flow {
-        let Change::Message { prefix, .. } = change else { return self.passed() };
-        let plan = match plans.message(prefix) {
-            Ok(Some(plan)) => plan,
-            Ok(None) => return self.filtered("message_prefix"),
-            Err(fault) => return Flow::Stop(fault),
-        };
-        if !self.session.has_room(0) {
-            return Flow::Blocked(Why::Full, super::FULL_WAIT);
-        }
-        let now_ms = if plan.route().needs_now() { crate::status::unix_us() / 1_000 } else { 0 };
-        match plan.encode_change(&self.transaction, at.relay_pos, change, now_ms, self.event) {
-            Ok(Outcome::Event) => match self.offer(None) {
-                Offered::Sent => {
-                    self.metrics.message_received();
-                    self.passed()
-                }
-                Offered::Not(flow) => flow,
-                Offered::Poison(poison) => self.poison(at, named(poison, change), Origin::Change(change)),
-            },
-            Ok(Outcome::Filtered(reason)) => self.filtered(reason.name()),
-            Ok(Outcome::Stop) => self.passed(),
-            Err(poison) => self.poison(at, poison, Origin::Change(change)),
-        }
-    }
-
-    /// Builds an event that is refused already, for its dlq record: whether that works does not matter.
-    #[cold]
-    fn build(&mut self, plan: &Plan, change: &Change<'_>, at: At<'_>) {
-        let _ = plan.encode_change(&self.transaction, at.relay_pos, change, crate::status::unix_us() / 1_000, self.event);
-    }
-
-    /// Offers the encoded event to the sink.
-    #[inline]
-    fn offer(&mut self, table: Option<usize>) -> Offered {
-        self.offer_with(table, |sink, event, ticket| sink.enqueue(event, ticket))
-    }
-
-    #[inline]
-    fn offer_with(
-        &mut self,
-        table: Option<usize>,
-        give: impl FnOnce(&mut (dyn Sink + Send), &Event, Ticket) -> Enqueue,
-    ) -> Offered {
-        let bytes = self.event.size_bytes();
-        if !self.session.has_room(bytes) {
-            return Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT));
-        }
-        let ticket = self.session.next_ticket();
-        match give(self.sink, self.event, ticket) {
-            Enqueue::Accepted => {
-                self.session.sent(bytes);
-                self.tally.sent(ticket.0, table, self.event.topic(), bytes);
-                *self.has_unnudged = true;
-                Offered::Sent
-            }
-            Enqueue::Full => Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT)),
-            Enqueue::Waiting(waiting) => Offered::Not(wait_for(waiting)),
-            Enqueue::Poison(poison) => Offered::Poison(poison),
-            Enqueue::Fenced => {
-                let message = "another instance took over the destination".into();
-                Offered::Not(Flow::Stop(Fault { kind: Kind::Fenced, message }))
-            }
-        }
-    }
-
-    /// The policy for an event that cannot be published. What was built of it is still in the event buffer.
-    #[cold]
-    fn poison(&mut self, at: At<'_>, poison: Poison, origin: Origin<'_>) -> Flow {
-        let key = shown(self.event.key());
-        if self.last_poison.replace(at.position) != Some(at.position) {
-            self.metrics.poison(poison.reason);
-        }
-        match self.config.on_poison {
-            OnPoison::Stop => Flow::Poisoned(at.position, poison, at.relay_pos.to_string(), key),
-            OnPoison::Skip => {
-                self.metrics.discarded(poison.reason);
-                tracing::warn!(
-                    event = "event.skipped",
-                    error.code = Kind::Poison.directive().code,
-                    reason = poison.reason.name(),
-                    position = %at.relay_pos,
-                    key,
-                    "the event is skipped: {}",
-                    poison.message
-                );
-                self.passed()
-            }
-            OnPoison::Dlq => {
-                if !self.session.has_room(0) {
-                    return Flow::Blocked(Why::Full, super::FULL_WAIT);
-                }
-                let now_us = crate::status::unix_us();
-                let now = crate::clock::rfc3339(now_us);
-                let entry = dlq::Entry {
-                    topic: &self.config.dlq_topic,
-                    pipeline: &self.config.name,
-                    slot: &self.config.slot,
-                    position: at.relay_pos,
-                    xid: self.transaction.xid,
-                    fault: dlq::Fault::Poison(&poison),
-                    attempts: 1,
-                    first_at: &now,
-                    last_at: &now,
-                    timestamp_ms: now_us / 1_000,
-                    has_connect_headers: false,
-                };
-                dlq::encode(&entry, origin, self.event, self.dlq_event);
-                std::mem::swap(self.event, self.dlq_event);
-                match self.offer_with(None, |sink, event, ticket| sink.park(event, ticket)) {
-                    Offered::Sent => {
-                        self.metrics.dlq(poison.reason);
-                        tracing::warn!(
-                            event = "event.parked",
-                            error.code = Kind::Poison.directive().code,
-                            reason = poison.reason.name(),
-                            position = %at.relay_pos,
-                            key,
-                            "the event is parked in {}: {}",
-                            self.config.dlq_topic,
-                            poison.message
-                        );
-                        self.passed()
-                    }
-                    Offered::Not(flow) => flow,
-                    // Too large for the dlq as well: nothing is dropped unasked.
-                    Offered::Poison(dlq) => {
-                        let message = format!("{}; nor can it be parked: {}", poison.message, dlq.message);
-                        Flow::Poisoned(at.position, Poison::new(poison.reason, message), at.relay_pos.to_string(), key)
-                    }
-                }
-            }
-        }
-    }
-
-    fn filtered(&mut self, reason: &'static str) -> Flow {
-        self.metrics.filtered(reason);
-        self.passed()
-    }
-
-    #[inline]
-    pub(super) fn passed(&mut self) -> Flow {
-        self.session.passed();
-        Flow::Done
-    }
-}
-
-enum Offered {
-    Sent,
-    Not(Flow),
-    Poison(Poison),
-}
-
-/// A key as a log may show it: cut, and without control characters.
-fn shown(key: Option<&[u8]>) -> String {
-    const SHOWN_MAX: usize = 64;
-    let text = String::from_utf8_lossy(key.unwrap_or_default());
-    text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect()
-}
-
-/// Puts the table's name in front: whoever reads the message must know where to look.
-fn named(mut poison: Poison, change: &Change<'_>) -> Poison {
-    match change {
-        Change::Message { prefix, .. } => poison.message.insert_str(0, &format!("message `{}`: ", prefix.escape_debug())),
-        _ => {
-            if let Some(relation) = change.relation() {
-                poison.message.insert_str(0, &format!("{relation}: "));
-            }
-        }
-    }
-    poison
-}
-
-/// Asks for a table's partition root, once in a while.
-fn ask_root(table: TableId, asked: &mut Option<Instant>) -> Flow {
-    if asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
-        return Flow::Blocked(Why::Lookup, LOOKUP_WAIT);
-    }
-    *asked = Some(Instant::now());
-    Flow::AskRoot(table)
-}
-
-fn wait_for(waiting: Waiting) -> Flow {
-    match waiting {
-        Waiting::Lookup => Flow::Blocked(Why::Lookup, LOOKUP_WAIT),
-        Waiting::TopicMissing { topic, message } => {
-            let text = format!("topic `{topic}` is missing: {message}");
-            Flow::Blocked(Why::Topic(Kind::TopicMissing, format!("topic_missing:{topic}"), text), TOPIC_WAIT)
-        }
-        Waiting::Denied { topic, message } => {
-            let text = format!("topic `{topic}` is denied to us: {message}");
-            Flow::Blocked(
-                Why::Topic(Kind::SinkPermission, format!("stopped:{}", Kind::SinkPermission.directive().code), text),
-                TOPIC_WAIT,
-            )
-        }
     }
 }
 

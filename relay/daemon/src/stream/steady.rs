@@ -138,6 +138,7 @@ fn streaming(acks: &Arc<Acks>) -> Session {
 fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
     let settings = OutboxSettings { table: Some("public.outbox".into()), ..OutboxSettings::default() };
     let route = Route::new(settings, &FormatSettings::default()).expect("the preset is sound");
+    let captures = relay_encode::Captures::new(Vec::new(), &FormatSettings::default()).expect("sound");
     let wire = relay_pgwire::Config::parse("postgres://relay@127.0.0.1/shop").expect("a URL");
     let source = relay_postgres::Source::new(relay_postgres::Config {
         wire,
@@ -147,7 +148,7 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
         proto_version: None,
         origin: "any".into(),
         wal_sender_timeout_ms: 30_000,
-        inserts_only: true,
+        publish: relay_postgres::Publish::Inserts,
         password: None,
     });
     let mut kafka = relay_kafka::Config::new("steady", brokers);
@@ -171,13 +172,17 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
             status_interval: Duration::from_secs(7),
             server_shutdown_grace: Duration::from_secs(5),
             watchdog: Duration::from_secs(600),
+            transaction_metadata: false,
+            loose_messages: false,
+            tells_lost_values: false,
+            heartbeat_interval: None,
         },
         session,
         source,
         sink: Box::new(kafka.sink),
         checkpoint: Box::new(kafka.checkpoint),
         reader: Box::new(kafka.reader),
-        routes: Arc::new(Routes::new(relay_encode::Routes::new([route]))),
+        routes: Arc::new(Routes::new(relay_encode::Routes::new([route]), captures)),
         metrics: Arc::new(Metrics::with("steady", 10, Build::default(), Setup::default())),
         status: Status::new(),
         control,

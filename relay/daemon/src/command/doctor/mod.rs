@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use relay_core::checkpoint::{ReadCheckpoint, ReadError, Reading, RecordState};
 use relay_core::session::Server;
-use relay_encode::{Route, Routes};
+use relay_encode::{Captures, Route, Routes};
 use relay_kafka::CheckpointReader;
 use relay_postgres::doctor::{Examined, Expected, Missing, OutboxRule};
 
@@ -66,6 +66,7 @@ pub(crate) fn doctor(flags: &Flags, args: &DoctorArgs) -> u8 {
 fn look(settings: &Settings, chosen: &Chosen) -> Result<Vec<Row>, Refusal> {
     let source = parts::source(settings).map_err(Refusal::config)?;
     let routes = routes(settings)?;
+    let captures = parts::captures(settings).map_err(Refusal::config)?;
     let mut rows = Vec::new();
     let mut stored: Stored = None;
     if settings.sink.kind == SinkKind::Stdout {
@@ -104,7 +105,7 @@ fn look(settings: &Settings, chosen: &Chosen) -> Result<Vec<Row>, Refusal> {
     {
         *reading = newer;
     }
-    let expected = expected(settings, &routes, &stored);
+    let expected = expected(settings, &routes, &captures, &stored);
     let Examined { findings, relations } = relay_postgres::doctor::examine(&source, reached, &expected);
     rows.extend(findings.into_iter().map(Row::from));
     rows.extend(outbox::check(&routes, relations.as_ref()));
@@ -156,7 +157,7 @@ fn routes(settings: &Settings) -> Result<Routes, Refusal> {
     Ok(Routes::new(routes))
 }
 
-fn expected(settings: &Settings, routes: &Routes, stored: &Stored) -> Expected {
+fn expected(settings: &Settings, routes: &Routes, captures: &Captures, stored: &Stored) -> Expected {
     let log = &settings.source.log;
     let missing = match stored {
         _ if log.create == Create::Never => Missing::Refused("source.log.create is \"never\"".into()),
@@ -167,8 +168,8 @@ fn expected(settings: &Settings, routes: &Routes, stored: &Stored) -> Expected {
         }
         _ => Missing::Created,
     };
-    let names = routes.clone();
-    let rules = crate::stream::Routes::new(routes.clone());
+    let names = crate::stream::Routes::new(routes.clone(), captures.clone());
+    let rules = crate::stream::Routes::new(routes.clone(), captures.clone());
     Expected {
         wanted: Arc::new(move |name: &str| names.names_table(name)),
         missing,
@@ -258,7 +259,8 @@ mod tests {
     #[test]
     fn what_is_stored_decides_what_a_missing_slot_means() {
         let mut settings = Settings::default();
-        let missing = |settings: &Settings, stored: Stored| expected(settings, &Routes::default(), &stored).missing;
+        let captures = parts::captures(&settings).unwrap();
+        let missing = |settings: &Settings, stored: Stored| expected(settings, &Routes::default(), &captures, &stored).missing;
         assert_eq!(missing(&settings, None), Missing::Created);
         assert_eq!(missing(&settings, Some(Ok(Reading::default()))), Missing::Created);
         let unread = Some(Err(ReadError::Unreachable("x".into())));

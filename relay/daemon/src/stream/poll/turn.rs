@@ -3,7 +3,8 @@
 use super::{Current, FIRST_WAIT, LIST_INTERVAL, Polling};
 use crate::status::Peer;
 use crate::stream::marks::{self, Marks};
-use crate::stream::read::{At, Flow, SHORT_READ_BYTES, TURN_BYTES};
+use crate::stream::pass::{At, Place};
+use crate::stream::read::{Flow, SHORT_READ_BYTES, TURN_BYTES};
 use crate::stream::{BUSY_WAIT, IDLE_WAIT, Stream};
 use relay_core::session::{Admission, Begun, Fault, Input, Rows};
 use relay_core::{Change, Kind, Relation, RelayPos, Row, Transaction, Value, Xid};
@@ -240,13 +241,13 @@ impl Stream {
                 self.blocked_by(why, wait);
                 Ok(Step::Leave)
             }
-            Flow::Poisoned(position, poison, name, key) => {
-                self.poisoned(position, &poison, &name, &key);
+            Flow::Poisoned(suspect) => {
+                self.poisoned(&suspect);
                 Ok(Step::Leave)
             }
             Flow::Stop(fault) => Err(Box::new(Input::Stop(fault))),
             Flow::Lost(fault) => Err(Box::new(Input::Lost(fault))),
-            Flow::Left | Flow::AskRoot(_) | Flow::Notice(_) => Ok(Step::Leave),
+            Flow::Left | Flow::AskRoot(..) | Flow::AskCatalog(..) | Flow::Notice(_) => Ok(Step::Leave),
         }
     }
 
@@ -291,7 +292,7 @@ impl Stream {
             }
         };
         let transaction = Transaction { commit_lsn: work.number, commit_time_us: work.time_us, xid };
-        let (_, plans, mut pass) = self.split();
+        let (_, plans, mut pass) = self.split(Place::default());
         pass.transaction = transaction;
         let (table, change) = (TableId(current.shape), Change::Insert { relation, new: row });
         Ok(match pass.session.admit() {

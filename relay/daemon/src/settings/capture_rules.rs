@@ -1,0 +1,57 @@
+//! Turns captures that cannot be compiled, or that the source's mode does not have, into findings.
+
+use relay_core::Kind;
+
+use super::rules::Rules;
+use super::{Settings, SourceMode};
+
+/// Keys that have a meaning in the log alone, and what they ask for.
+const OF_THE_LOG: [(&str, &str); 4] = [
+    ("source.log.messages", "logical messages exist"),
+    ("source.log.nontransactional_messages", "logical messages exist"),
+    ("format.transaction_metadata", "transactions are known"),
+    ("format.heartbeat_interval", "Debezium's heartbeat is written"),
+];
+
+/// The rules of `[[capture]]`, and of what belongs to captures elsewhere.
+pub(crate) fn captures(rules: &mut Rules<'_>) {
+    let settings = rules.settings;
+    if settings.source.mode == SourceMode::Poll {
+        if !settings.capture.is_empty() {
+            let message = "`[[capture]]` reads the log, and `source.mode` is \"poll\": a table does not tell what happened to its rows";
+            rules.error(Kind::ConfigConflict, "capture[0]", message, "set `source.mode = \"log\"`, or leave the section out");
+        }
+        for (key, what) in OF_THE_LOG {
+            if is_set(settings, key) {
+                let message = format!("`{key}`: {what} in the log alone, and `source.mode` is \"poll\"");
+                rules.error(Kind::ConfigConflict, key, message, "leave the key out, or set `source.mode = \"log\"`");
+            }
+        }
+    }
+    if settings.source.log.nontransactional_messages && settings.source.log.messages.is_empty() {
+        let message = "no message is published: `source.log.messages` names no prefix";
+        let hint = "add `messages = [\"*\"]`, or the prefixes that you want";
+        rules.error(Kind::ConfigConflict, "source.log.nontransactional_messages", message, hint);
+    }
+    let format = crate::parts::format(settings);
+    let all = settings.capture.iter().map(crate::parts::capture_settings).collect();
+    for (index, error) in relay_encode::Captures::new(all, &format).err().unwrap_or_default() {
+        // A fault of `[format]` itself would be told once for every section.
+        let key = match error.field.split_once('.') {
+            Some(("format" | "source", _)) => error.field.clone(),
+            _ => format!("capture[{index}].{}", error.field),
+        };
+        if !rules.has_finding(&key) {
+            rules.error(error.kind, &key, error.message, error.hint);
+        }
+    }
+}
+
+fn is_set(settings: &Settings, key: &str) -> bool {
+    match key {
+        "source.log.messages" => !settings.source.log.messages.is_empty(),
+        "source.log.nontransactional_messages" => settings.source.log.nontransactional_messages,
+        "format.transaction_metadata" => settings.format.transaction_metadata,
+        _ => settings.format.heartbeat_interval.is_some(),
+    }
+}

@@ -1,0 +1,460 @@
+//! Captured changes on their way: rows, truncates, logical messages, and the records that stand beside the changes of a transaction.
+
+use super::Why;
+use super::confirm::POSTGRES_EPOCH_US;
+use super::pass::{At, GivenUp, Offered, Pass, Share, ask_catalog, named};
+use super::plans::{Planned, Plans};
+use super::read::Flow;
+use relay_core::session::{Admission, Begun};
+use relay_core::{Change, Lsn, Poison, Position, RelayPos, Transaction, Xid};
+use relay_encode::dlq::Origin;
+use relay_encode::{CapturePlan, Context, Encoded, LogicalMessages, Marker, RecordOrder};
+use relay_postgres::{Assembler, TableId, Truncated};
+
+
+// === impl Pass: rows ===
+
+impl Pass<'_> {
+    /// A captured row of the stream. `condemned`: the broker is known to refuse a record of it.
+    #[inline]
+    pub(super) fn captured_row(
+        &mut self,
+        plan: &CapturePlan,
+        table: TableId,
+        change: &Change<'_>,
+        at: At<'_>,
+        condemned: Option<Poison>,
+    ) -> Flow {
+        let context = self.context(at.relay_pos, self.counts.order(table));
+        let flow = self.capture_row(plan, table, change, at.position, &context, condemned);
+        if self.counts.is_on() && matches!(flow, Flow::Done) {
+            self.count(plan, table, change);
+        }
+        flow
+    }
+
+    /// A row that was handled before: its records are still counted.
+    pub(super) fn covered_row(&mut self, plans: &mut Plans, table: TableId, change: &Change<'_>) -> Flow {
+        if self.counts.is_on()
+            && let Some(relation) = change.relation()
+        {
+            match plans.of(table, relation) {
+                Planned::Capture(plan) => self.count(plan, table, change),
+                Planned::Reading(question) => return ask_catalog(table, question),
+                _ => {}
+            }
+        }
+        self.passed()
+    }
+
+    fn count(&mut self, plan: &CapturePlan, table: TableId, change: &Change<'_>) {
+        if let Some(relation) = change.relation() {
+            self.counts.add(table, relation, plan.records(change));
+        }
+    }
+
+    /// Publishes what is still to be published of a change: its records one after the other, from the first that the sink has not taken.
+    /// The change may also come from elsewhere than the stream; `context` says all there is to know of it.
+    #[inline]
+    pub(super) fn capture_row(
+        &mut self,
+        plan: &CapturePlan,
+        table: TableId,
+        change: &Change<'_>,
+        position: Position,
+        context: &Context<'_>,
+        condemned: Option<Poison>,
+    ) -> Flow {
+        if !self.session.has_room(0) {
+            return Flow::Blocked(Why::Full, super::FULL_WAIT);
+        }
+        loop {
+            let part = self.session.parts_sent() as u8;
+            let share = match plan.encode(context, change, part, self.event) {
+                Ok(Encoded::Last) => Share::Last,
+                Ok(Encoded::More) => Share::More,
+                Ok(Encoded::Filtered(reason)) => {
+                    self.tally.received(table.0, change);
+                    return self.filtered(reason.name());
+                }
+                // Where its records cannot be built, the row itself is parked, once.
+                Err(poison) => {
+                    let at = At { position, relay_pos: part_of(context.pos, part, part > 0) };
+                    self.tally.received(table.0, change);
+                    return self.poison(at, named(poison, change), Origin::Change(change));
+                }
+            };
+            if self.config.tells_lost_values
+                && let Some(column) = plan.take_lost()
+            {
+                self.tell_lost(plan, table, column);
+            }
+            let poison = match self.parked(position, part, condemned.as_ref()) {
+                Some(poison) => Some(poison),
+                None => match self.offer(Some(table.0), share) {
+                    Offered::Sent => None,
+                    Offered::Not(flow) => return flow,
+                    Offered::Poison(poison) => Some(named(poison, change)),
+                },
+            };
+            if let Some(poison) = poison {
+                let at = At { position, relay_pos: part_of(context.pos, part, part > 0 || share == Share::More) };
+                if let GivenUp::All(flow) = self.park_part(at, poison, Origin::Change(change), share) {
+                    return flow;
+                }
+            }
+            if share == Share::Last {
+                self.tally.received(table.0, change);
+                return self.passed();
+            }
+        }
+    }
+
+    /// The poison of a record that is parked because one of the same change was, or because the broker refuses one of them.
+    #[inline]
+    fn parked(&self, position: Position, part: u8, condemned: Option<&Poison>) -> Option<Poison> {
+        if condemned.is_some() {
+            return condemned.cloned();
+        }
+        // The first record decides anew: it may have become publishable since.
+        self.suspicion.parking.as_ref().filter(|(parked, _)| part > 0 && *parked == position).map(|(_, poison)| poison.clone())
+    }
+
+    fn park_part(&mut self, at: At<'_>, poison: Poison, origin: Origin<'_>, share: Share) -> GivenUp {
+        let given = self.give_up(at, &poison, origin, share);
+        self.suspicion.parking = match given {
+            GivenUp::Parked if share == Share::More => Some((at.position, poison)),
+            _ => self.suspicion.parking.take().filter(|_| share != Share::Last),
+        };
+        given
+    }
+
+    #[cold]
+    fn tell_lost(&mut self, plan: &CapturePlan, table: TableId, column: &str) {
+        if !self.suspicion.lost.iter().any(|(known, name)| *known == table && **name == *column) {
+            tracing::warn!(
+                event = "value.lost",
+                table = plan.label(),
+                column,
+                lsn = %self.place.lsn,
+                "a value cannot be converted and became null, as format.compat = \"debezium\" has it; told once a column"
+            );
+            self.suspicion.lost.push((table, column.into()));
+        }
+    }
+
+}
+
+impl<'a> Pass<'a> {
+    /// What is known of a change of the stream beside the change.
+    #[inline]
+    fn context<'c>(&self, pos: RelayPos<'c>, order: Option<RecordOrder>) -> Context<'c>
+    where
+        'a: 'c,
+    {
+        Context {
+            transaction: self.transaction,
+            pos,
+            lsn: self.place.lsn,
+            previous_end: self.previous_end,
+            origin: self.origin,
+            now_ns: self.now_ns,
+            marker: Marker::Streamed,
+            order,
+        }
+    }
+}
+
+// === impl Pass: truncates ===
+
+impl Pass<'_> {
+    /// One TRUNCATE: one change, with a record for each captured table in the order of the message.
+    pub(super) fn truncate(&mut self, plans: &mut Plans, assembler: &Assembler, truncated: &Truncated) -> Flow {
+        if let Some(flow) = self.open_records(None) {
+            return flow;
+        }
+        let (position, condemned) = match self.session.admit() {
+            Admission::Covered => (None, None),
+            Admission::Fresh(position) => (Some(position), None),
+            Admission::Condemned(position, poison) => (Some(position), Some(poison)),
+        };
+        if position.is_some() && !self.session.has_room(0) {
+            return Flow::Blocked(Why::Full, super::FULL_WAIT);
+        }
+        let change = |table: TableId| Change::Truncate {
+            relation: assembler.relation(table),
+            is_cascade: truncated.is_cascade,
+            restarts_identity: truncated.restarts_identity,
+        };
+        // Every plan first: how many records there are is part of their names.
+        let mut captured = Vec::new();
+        for &table in &truncated.tables {
+            match plans.of(table, assembler.relation(table)) {
+                Planned::Capture(plan) if plan.records(&change(table)) > 0 => captured.push(table),
+                Planned::Reading(question) => return ask_catalog(table, question),
+                Planned::Refused(fault) => return Flow::Stop(fault.clone()),
+                _ => {}
+            }
+        }
+        let mut next = 0;
+        for (index, &table) in captured.iter().enumerate() {
+            let (Some(position), Planned::Capture(plan)) = (position, plans.of(table, assembler.relation(table))) else {
+                self.counts.add(table, assembler.relation(table), 1);
+                continue;
+            };
+            if index as u64 >= self.session.parts_sent() {
+                let share = if index + 1 == captured.len() { Share::Last } else { Share::More };
+                let at = At { position, relay_pos: part_of(position.into(), index as u8, captured.len() > 1) };
+                if let Some(flow) = self.truncated(plan, table, &change(table), at, share, condemned.as_ref()) {
+                    return flow;
+                }
+            }
+            next += 1;
+        }
+        if position.is_none() {
+            return self.passed();
+        }
+        truncated.tables.iter().for_each(|table| self.tally.truncated(table.0, assembler.relation(*table)));
+        if next == 0 { self.filtered("operation") } else { self.passed() }
+    }
+
+    /// The record of one table; what becomes of the frame, if it does not go on with the next one.
+    fn truncated(
+        &mut self,
+        plan: &CapturePlan,
+        table: TableId,
+        change: &Change<'_>,
+        at: At<'_>,
+        share: Share,
+        condemned: Option<&Poison>,
+    ) -> Option<Flow> {
+        let context = self.context(at.relay_pos, self.counts.order(table));
+        let poison = match plan.encode(&context, change, 0, self.event) {
+            Ok(Encoded::Filtered(_)) => return None,
+            Ok(Encoded::Last | Encoded::More) => match self.parked(at.position, sub(at.relay_pos), condemned) {
+                Some(poison) => Some(poison),
+                None => match self.offer(Some(table.0), share) {
+                    Offered::Sent => None,
+                    Offered::Not(flow) => return Some(flow),
+                    Offered::Poison(poison) => Some(named(poison, change)),
+                },
+            },
+            Err(poison) => Some(named(poison, change)),
+        };
+        if let Some(poison) = poison
+            && let GivenUp::All(flow) = self.park_part(at, poison, Origin::Change(change), share)
+        {
+            return Some(flow);
+        }
+        if let Some(relation) = change.relation() {
+            self.counts.add(table, relation, 1);
+        }
+        None
+    }
+}
+
+// === impl Pass: messages ===
+
+impl Pass<'_> {
+    /// A transactional message: an outbox takes it, or it is published in the row-capture style, or nobody asked for it.
+    pub(super) fn message(&mut self, plans: &mut Plans, change: &Change<'_>) -> Flow {
+        let Change::Message { prefix, .. } = change else { return self.passed() };
+        if let Some(flow) = self.open_records(Some(prefix)) {
+            return flow;
+        }
+        let admission = self.session.admit();
+        let is_outbox = match plans.message(prefix) {
+            Ok(plan) => plan.is_some(),
+            Err(fault) => return Flow::Stop(fault),
+        };
+        if is_outbox {
+            let Ok(Some(plan)) = plans.message(prefix) else { return self.passed() };
+            return match admission {
+                Admission::Covered => self.passed(),
+                Admission::Fresh(position) => self.outbox_message(plan, change, At::log(position)),
+                Admission::Condemned(position, poison) => {
+                    let at = At::log(position);
+                    self.event.clear();
+                    self.build(plan, change, at);
+                    self.poison(at, poison, Origin::Change(change))
+                }
+            };
+        }
+        let Some(messages) = plans.captured_message(prefix) else {
+            return match admission {
+                Admission::Covered => self.passed(),
+                _ => self.filtered("message_prefix"),
+            };
+        };
+        let (position, condemned) = match admission {
+            Admission::Covered => {
+                self.counts.add_message();
+                return self.passed();
+            }
+            Admission::Fresh(position) => (position, None),
+            Admission::Condemned(position, poison) => (position, Some(poison)),
+        };
+        let context = self.context(position.into(), self.counts.message_order());
+        let flow = self.captured_message(messages, change, At::log(position), &context, condemned);
+        if matches!(flow, Flow::Done) && self.counts.is_on() {
+            self.counts.add_message();
+        }
+        flow
+    }
+
+    fn captured_message(
+        &mut self,
+        messages: &LogicalMessages,
+        change: &Change<'_>,
+        at: At<'_>,
+        context: &Context<'_>,
+        condemned: Option<Poison>,
+    ) -> Flow {
+        if !self.session.has_room(0) {
+            return Flow::Blocked(Why::Full, super::FULL_WAIT);
+        }
+        let poison = match (messages.encode(context, change, self.event), condemned) {
+            (Err(poison), _) => named(poison, change),
+            (Ok(_), Some(poison)) => poison,
+            (Ok(_), None) => match self.offer(None, Share::Last) {
+                Offered::Sent => {
+                    self.metrics.message_received();
+                    return self.passed();
+                }
+                Offered::Not(flow) => return flow,
+                Offered::Poison(poison) => named(poison, change),
+            },
+        };
+        self.poison(at, poison, Origin::Change(change))
+    }
+
+    /// A message outside of transactions. The server sends it where it stands in the log, between transactions; it has a place of its own
+    /// in the window, as a transaction of one change whose commit is the message, so that nothing behind it is confirmed before it is
+    /// acknowledged, and a start right behind it does not bring it again.
+    pub(super) fn loose_message(&mut self, plans: &mut Plans, change: &Change<'_>) -> Flow {
+        let Change::Message { prefix, lsn, .. } = change else { return Flow::Done };
+        let Some(messages) = plans.captured_message(prefix) else { return Flow::Done };
+        let commit_time_us = self.place.send_time_us.saturating_add(POSTGRES_EPOCH_US);
+        if *self.loose != Some(*lsn) {
+            match self.session.begin(*lsn, commit_time_us) {
+                Ok(Begun::Read) => *self.loose = Some(*lsn),
+                Ok(Begun::Rewind) => return Flow::Left,
+                Err(fault) => return Flow::Stop(fault),
+            }
+        }
+        let (position, condemned) = match self.session.admit() {
+            Admission::Covered => return self.close_loose(*lsn),
+            Admission::Fresh(position) => (position, None),
+            Admission::Condemned(position, poison) => (position, Some(poison)),
+        };
+        self.transaction = Transaction { commit_lsn: *lsn, commit_time_us, xid: Xid(0) };
+        let at = At { position, relay_pos: RelayPos::Message(*lsn) };
+        let context = Context { origin: None, lsn: *lsn, ..self.context(at.relay_pos, None) };
+        match self.captured_message(messages, change, at, &context, condemned) {
+            Flow::Done => self.close_loose(*lsn),
+            flow => flow,
+        }
+    }
+
+    fn close_loose(&mut self, lsn: Lsn) -> Flow {
+        *self.loose = None;
+        match self.session.commit(lsn, Lsn(lsn.0 + 1)) {
+            Ok(()) => Flow::Done,
+            Err(fault) => Flow::Stop(fault),
+        }
+    }
+}
+
+// === impl Pass: records beside changes ===
+
+impl Pass<'_> {
+    /// Before a change of a counted transaction: its BEGIN record, unless that was sent, or nothing but a message of relay's own came.
+    /// `Some`: the frame stays for now.
+    pub(super) fn open_records(&mut self, prefix: Option<&str>) -> Option<Flow> {
+        if !self.counts.is_on() {
+            return None;
+        }
+        self.counts.saw(prefix);
+        self.begin_record()
+    }
+
+    fn begin_record(&mut self) -> Option<Flow> {
+        if !self.counts.is_begin_due || !self.counts.has_records() {
+            return None;
+        }
+        let commit = self.transaction.commit_lsn;
+        let context = self.context(RelayPos::Begin(commit), None);
+        self.captures.encode_begin(&context, self.event);
+        let flow = self.offer_beside(At { position: Position { commit_lsn: commit, seq: 0 }, relay_pos: RelayPos::Begin(commit) });
+        if flow.is_none() {
+            self.counts.is_begin_due = false;
+        }
+        flow
+    }
+
+    /// Before the commit of a counted transaction: its END record.
+    pub(super) fn close_records(&mut self) -> Option<Flow> {
+        if !self.counts.has_records() {
+            return None;
+        }
+        let commit = self.transaction.commit_lsn;
+        let position = match self.session.admit() {
+            Admission::Fresh(position) => position,
+            Admission::Condemned(position, poison) => {
+                let context = self.context(RelayPos::End(commit), None);
+                self.captures.encode_end(&context, self.counts.tables(), self.event);
+                return self.give_up_beside(At { position, relay_pos: RelayPos::End(commit) }, &poison);
+            }
+            Admission::Covered => return None,
+        };
+        let context = self.context(RelayPos::End(commit), None);
+        self.captures.encode_end(&context, self.counts.tables(), self.event);
+        self.offer_beside(At { position, relay_pos: RelayPos::End(commit) })
+    }
+
+    /// Offers a record of no change; `None` when it is dealt with.
+    fn offer_beside(&mut self, at: At<'_>) -> Option<Flow> {
+        match self.offer(None, Share::Beside) {
+            Offered::Sent => None,
+            Offered::Not(flow) => Some(flow),
+            Offered::Poison(poison) => self.give_up_beside(at, &poison),
+        }
+    }
+
+    fn give_up_beside(&mut self, at: At<'_>, poison: &Poison) -> Option<Flow> {
+        let origin = Origin::Drained { relation: None, operation: "transaction" };
+        match self.give_up(at, poison, origin, Share::Beside) {
+            GivenUp::Parked | GivenUp::All(Flow::Done) => None,
+            GivenUp::All(flow) => Some(flow),
+        }
+    }
+
+    /// Debezium's heartbeat, between transactions. It is not worth waiting for: one that finds no room is left out.
+    pub(super) fn heartbeat(&mut self) {
+        self.captures.encode_heartbeat(self.now_ns, self.event);
+        match self.offer(None, Share::Beside) {
+            Offered::Sent | Offered::Not(Flow::Blocked(Why::Full | Why::Lookup, _)) => {}
+            Offered::Not(Flow::Blocked(Why::Topic(_, _, message), _)) => {
+                tracing::warn!(event = "heartbeat.not_sent", "the heartbeat is left out: {message}");
+            }
+            Offered::Not(_) => {}
+            Offered::Poison(poison) => tracing::warn!(event = "heartbeat.not_sent", "the heartbeat is left out: {poison}"),
+        }
+    }
+}
+
+/// The position of one of several records of a change of the log.
+fn part_of(pos: RelayPos<'_>, part: u8, is_several: bool) -> RelayPos<'_> {
+    match pos {
+        RelayPos::Log(position) if is_several => RelayPos::Part(position, part),
+        pos => pos,
+    }
+}
+
+/// Which of several records of a change it is.
+fn sub(pos: RelayPos<'_>) -> u8 {
+    match pos {
+        RelayPos::Part(_, sub) => sub,
+        _ => 0,
+    }
+}
