@@ -122,8 +122,12 @@ impl ColumnPlan {
     fn write_rare(&self, value: Option<Value<'_>>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
         match (value, &self.mask) {
             (Some(Value::Text(text)), Some(mask)) => {
-                let text = simdutf8::basic::from_utf8(text).map_err(|_| self.poison(PoisonReason::Utf8, "is not UTF-8"))?;
-                self.write_masked(mask, text, seen, out);
+                if let Ok(text) = simdutf8::basic::from_utf8(text) {
+                    self.write_masked(mask, text, seen, out);
+                } else {
+                    let mended = self.kind.mended(text).ok_or_else(|| self.poison(PoisonReason::Utf8, "is not UTF-8"))?;
+                    self.write_masked(mask, &mended, seen, out);
+                }
                 Ok(())
             }
             (Some(Value::Unchanged), _) => self.write_unavailable(seen, out),
