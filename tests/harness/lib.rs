@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod chaos;
+pub mod connect;
 pub mod consumer;
 pub mod fetch;
 pub mod framework;
@@ -25,6 +26,7 @@ pub mod watchdog;
 
 pub use certs::Certs;
 pub use chaos::Chaos;
+pub use connect::{Connect, Connector};
 pub use consumer::{Isolation, Reader, Rec, Tail, read_all};
 pub use framework::Framework;
 pub use kafka::Kafka;

@@ -34,6 +34,15 @@ impl Kafka {
         self.until_topic(name, |count| count == usize::try_from(partitions).unwrap_or(1));
     }
 
+    /// Creates many topics of one partition in one request.
+    #[track_caller]
+    pub fn create_topics(&self, names: &[String]) {
+        let topics: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1))).collect();
+        let made = block(self.admin().create_topics(&topics, &options())).expect("ask the broker to create topics");
+        made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
+        names.last().into_iter().for_each(|name| self.until_topic(name, |count| count == 1));
+    }
+
     /// Deletes a topic and waits until the broker denies it.
     #[track_caller]
     pub fn delete_topic(&self, name: &str) {
@@ -69,6 +78,16 @@ impl Kafka {
         let metadata = self.client().fetch_metadata(None, LIMIT).expect("read the broker's metadata");
         let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
         names.filter(|name| !name.starts_with("__")).collect()
+    }
+
+    /// The topics whose names begin so, each with the end offset of its first partition.
+    #[track_caller]
+    pub fn end_offsets(&self, prefix: &str) -> Vec<(String, i64)> {
+        let client = self.client();
+        let metadata = client.fetch_metadata(None, LIMIT).expect("read the broker's metadata");
+        let names = metadata.topics().iter().map(|topic| topic.name()).filter(|name| name.starts_with(prefix));
+        let end = |name: &str| client.fetch_watermarks(name, 0, LIMIT).unwrap_or_else(|e| panic!("look at {name}: {e}")).1;
+        names.map(|name| (name.to_owned(), end(name))).collect()
     }
 
     /// Waits until a topic that another makes is there, and answers its number of partitions.

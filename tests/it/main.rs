@@ -19,6 +19,7 @@ mod pollfaults;
 mod pollservers;
 mod presets;
 mod record;
+mod recording;
 mod refusals;
 mod scene;
 mod secure;

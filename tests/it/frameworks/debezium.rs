@@ -2,24 +2,14 @@
 
 use super::records::{Shape, assert_equal, by_header};
 use crate::scene::{QUICK, records};
+use relay_tests::connect::{Connect, Connector};
 use relay_tests::consumer::Rec;
-use relay_tests::framework::Framework;
 use relay_tests::kafka::Kafka;
-use relay_tests::ports::free_port;
 use relay_tests::postgres::Postgres;
-use relay_tests::process::Process;
 use relay_tests::relay::{Builder, Relay};
-use relay_tests::scratch::Scratch;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
 use std::collections::BTreeMap;
-use std::time::Instant;
-
-/// Kafka Connect in standalone mode with one connector. Gone on drop.
-struct Connect {
-    process: Process,
-    _scratch: Scratch,
-}
 
 /// One outbox table, and how both sides are told to read it.
 struct Outbox {
@@ -76,50 +66,6 @@ const WIDE: Outbox = Outbox {
     poll: "order = \"tick(xid, seq)\"",
 };
 
-// === impl Connect ===
-
-impl Connect {
-    /// Starts Debezium's connector with its router on a table, and waits until it streams.
-    fn start(db: &Postgres, outbox: &Outbox) -> Connect {
-        let begin = Instant::now();
-        let scratch = Scratch::new("connect");
-        let worker = format!(
-            "bootstrap.servers={}\nlisteners=http://127.0.0.1:{}\nkey.converter=org.apache.kafka.connect.storage.StringConverter\n\
-             value.converter={}\noffset.storage.file.filename={}\noffset.flush.interval.ms=1000\nplugin.discovery=service_load\n",
-            Kafka::shared().brokers(),
-            free_port(),
-            outbox.converter,
-            scratch.join("offsets").display()
-        );
-        let mut connector = format!(
-            "name={name}\nconnector.class=io.debezium.connector.postgresql.PostgresConnector\ntasks.max=1\n\
-             database.hostname=127.0.0.1\ndatabase.port={port}\ndatabase.user=postgres\ndatabase.password=x\n\
-             database.dbname=postgres\ntopic.prefix=upstream\nplugin.name=pgoutput\nslot.name=upstream_{name}\n\
-             publication.name=relay_{name}\npublication.autocreate.mode=disabled\nsnapshot.mode=no_data\n\
-             table.include.list={table}\npoll.interval.ms=50\ntombstones.on.delete=false\n\
-             transforms=outbox\ntransforms.outbox.type=io.debezium.transforms.outbox.EventRouter\n\
-             transforms.outbox.route.topic.replacement=upstream.{topic}\n",
-            name = outbox.name,
-            port = db.port(),
-            table = outbox.table,
-            topic = outbox.topic,
-        );
-        outbox.router.iter().for_each(|(option, value)| connector.push_str(&format!("transforms.outbox.{option}={value}\n")));
-        let (worker, connector) =
-            (scratch.write("worker.properties", &worker), scratch.write("connector.properties", &connector));
-        let args = [worker.display().to_string(), connector.display().to_string()];
-        let args = [args[0].as_str(), args[1].as_str()];
-        let mut process = Framework::java("debezium").start("org.apache.kafka.connect.cli.ConnectStandalone", &args, &scratch);
-        let slot = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'upstream_{}' AND active", outbox.name);
-        until("Debezium to stream", secs(120), || {
-            assert!(process.is_running(), "Kafka Connect ended\n{}", process.log_tail());
-            (db.sql(&slot).number() == 1).then_some(())
-        });
-        println!("Debezium streams {} after {:.1?}", outbox.table, begin.elapsed());
-        Connect { process, _scratch: scratch }
-    }
-}
-
 // === impl Outbox ===
 
 impl Outbox {
@@ -133,6 +79,23 @@ impl Outbox {
              GRANT SELECT, UPDATE, DELETE ON {table} TO relay; RESET ROLE"
         ));
         db
+    }
+
+    /// Debezium's connector with its router on the table, streaming.
+    fn connect(&self, db: &Postgres) -> Connect {
+        let string = "org.apache.kafka.connect.storage.StringConverter";
+        let connector = Connector::new(&format!("upstream_{}", self.name), db, &format!("relay_{}", self.name), "upstream")
+            .set("key.converter", string)
+            .set("value.converter", self.converter)
+            .set("snapshot.mode", "no_data")
+            .set("table.include.list", self.table)
+            .set("tombstones.on.delete", "false")
+            .set("transforms", "outbox")
+            .set("transforms.outbox.type", "io.debezium.transforms.outbox.EventRouter")
+            .set("transforms.outbox.route.topic.replacement", &format!("upstream.{}", self.topic));
+        let set =
+            |connector: Connector, (option, value): &(&str, &str)| connector.set(&format!("transforms.outbox.{option}"), value);
+        Connect::start(db, &[self.router.iter().fold(connector, set)])
     }
 
     /// A relay on the table by preset `debezium`; its topics begin with `prefix`.
@@ -181,7 +144,7 @@ fn create_topics(topics: &[&str]) {
 fn debeziums_router_as_it_comes_writes_what_relay_writes() {
     create_topics(&["outbox.event.Order", "outbox.event.customer.v2_x"]);
     let db = PLAIN.create();
-    let mut connect = Connect::start(&db, &PLAIN);
+    let mut connect = PLAIN.connect(&db);
     let _log = PLAIN.relay(&db, PLAIN.name, "", "");
     let _poll = PLAIN.relay(&db, "dbzplainpoll", "polled.", PLAIN.poll);
     let payloads = [
@@ -209,7 +172,7 @@ fn debeziums_router_as_it_comes_writes_what_relay_writes() {
         "DO $$ BEGIN INSERT INTO outboxevent SELECT gen_random_uuid(), 'Order', 'undone', 'x', '1'; \
             RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END $$",
     );
-    assert!(connect.process.is_running());
+    connect.assert_running();
     for topic in ["outbox.event.Order", "outbox.event.customer.v2_x"] {
         // D31: a NULL payload is a null value there, and the text `null`, as of a JSON null, here.
         let [theirs, ..] = compare(topic, payloads.len(), |id, shape| {
@@ -230,7 +193,7 @@ fn debeziums_router_with_every_option_writes_what_relay_writes() {
     create_topics(&["wide.billing.paid-1", "wide.stock.moved"]);
     Kafka::shared().create_topic("wide-unmatched", 4, &[]);
     let db = WIDE.create();
-    let _connect = Connect::start(&db, &WIDE);
+    let _connect = WIDE.connect(&db);
     let _log = WIDE.relay(&db, WIDE.name, "", "");
     let _poll = WIDE.relay(&db, "dbzwidepoll", "polled.", WIDE.poll);
     db.sql(

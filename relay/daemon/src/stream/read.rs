@@ -240,7 +240,10 @@ impl Stream {
                 Flow::Done
             }
             Step::Table(table, before) => {
-                pass.counts.renamed(table);
+                let now = assembler.relation(table);
+                if before.as_ref().is_some_and(|before| (&before.schema, &before.name) != (&now.schema, &now.name)) {
+                    pass.counts.renamed(table);
+                }
                 if plans.changed(table) {
                     let now = assembler.relation(table);
                     pass.metrics.schema_change(&now.to_string());

@@ -155,7 +155,7 @@ impl Counts {
         self.total += 1;
     }
 
-    /// The table has another shape, perhaps another name: its records from here on are told apart.
+    /// The table has another name: its records from here on are told apart.
     pub(super) fn renamed(&mut self, table: TableId) {
         if let Some(slot) = self.places.get_mut(table.0) {
             *slot = (0, 0);

@@ -3,6 +3,7 @@
 use super::column::Cells;
 use super::context::Context;
 use super::format::Format;
+use super::metadata::Metadata;
 use super::plan::{Body, CapturePlan, Scratch};
 use super::rule::Shape;
 use super::step::{Record, Sides, Step};
@@ -34,6 +35,11 @@ impl CapturePlan {
             for (name, metadata) in &rule.headers {
                 metadata.write_text(step.op(), &self.source, &record.context, event.out());
                 event.end_header(name);
+            }
+            // Debezium names the operation of a tombstone that it lets through once more.
+            let again = rule.headers.iter().filter(|(_, metadata)| *metadata == Metadata::Op);
+            for (name, _) in again.filter(|_| format.is_debezium && step == Step::Tombstone && rule.marks_deleted()) {
+                event.header(name, Some(b"d"));
             }
         }
         if let Body::CloudEvents(body) = &self.body {

@@ -105,7 +105,6 @@ pub(super) fn write_flat(rule: &FlatRule, columns: &[ColumnPlan], topic: &str, o
     let deleted = rule.marks_deleted().then_some(("__deleted", "string"));
     let types = |is_integer| if is_integer { "int64" } else { "string" };
     let added = rule.fields.iter().map(|(name, metadata)| (name.as_str(), types(metadata.is_integer())));
-    let has_added = rule.marks_deleted() || !rule.fields.is_empty();
     for (name, kind) in deleted.into_iter().chain(added) {
         if out.last() != Some(&b'[') {
             out.push(b',');
@@ -114,8 +113,8 @@ pub(super) fn write_flat(rule: &FlatRule, columns: &[ColumnPlan], topic: &str, o
         json::write_string(name, out);
         out.push(b'}');
     }
-    // A struct that something was added to is made anew, and not optional then.
-    out.extend_from_slice(format!("],\"optional\":{},\"name\":", !has_added).as_bytes());
+    // Debezium makes the struct anew, and not optional then; the null of a deletion keeps the optional one (recorded).
+    out.extend_from_slice(b"],\"optional\":false,\"name\":");
     json::write_string(&format!("{topic}.Value"), out);
     out.push(b'}');
 }
@@ -146,7 +145,7 @@ pub(super) const TRANSACTION_VALUE: &str = concat!(
     r#"{"type":"struct","fields":[{"type":"string","optional":false,"field":"status"},"#,
     r#"{"type":"string","optional":false,"field":"id"},{"type":"int64","optional":true,"field":"event_count"},"#,
     r#"{"type":"array","items":{"type":"struct","fields":[{"type":"string","optional":false,"field":"data_collection"},"#,
-    r#"{"type":"int64","optional":false,"field":"event_count"}],"optional":false,"name":"event.collection","version":1},"#,
+    r#"{"type":"int64","optional":false,"field":"event_count"}],"optional":true,"name":"event.collection","version":1},"#,
     r#""optional":true,"field":"data_collections"},{"type":"int64","optional":false,"field":"ts_ms"}],"optional":false,"#,
     r#""name":"io.debezium.connector.common.TransactionMetadataValue","version":1}"#,
 );

@@ -171,8 +171,9 @@ impl CapturePlan {
             }
             Shape::Flat(rule) => match rule.delete {
                 FlatDelete::Drop => {}
-                FlatDelete::Tombstone | FlatDelete::DeleteToTombstone if !has_key => {}
                 FlatDelete::Tombstone if format.is_debezium => steps.push(Step::Nothing),
+                FlatDelete::DeleteToTombstone if !has_key && !format.is_debezium => {}
+                FlatDelete::Tombstone if !has_key => {}
                 FlatDelete::Tombstone | FlatDelete::DeleteToTombstone => steps.push(Step::Tombstone),
                 FlatDelete::Rewrite => steps.push(Step::Old),
                 FlatDelete::RewriteWithTombstone => {

@@ -13,7 +13,7 @@ const OID: u32 = 26;
 pub(super) fn of(column: &ColumnType, placeholder: &[u8]) -> Option<Box<[u8]>> {
     let mut out = Vec::new();
     match &column.form {
-        Form::Text(_) | Form::Char | Form::Enum(_) | Form::NumericText(None) => write_text(placeholder, &mut out),
+        Form::Text(_) | Form::Char | Form::Enum(_) | Form::NumericText(_) => write_text(placeholder, &mut out),
         Form::BytesBase64 | Form::BytesBase64Url | Form::BytesHex => write_text(placeholder, &mut out),
         Form::Bytes => write_base64(placeholder, &mut out),
         Form::Hstore => {

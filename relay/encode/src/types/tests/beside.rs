@@ -119,7 +119,7 @@ fn placeholders_of_unchanged_toast_values() {
         ("", 1182, -1, Some(codes)),
         ("", 2951, -1, Some(r#"["b68a35a7-17ad-35b3-af2a-ae46edb4545a"]"#)),
         ("decimal=string", 1700, -1, Some(p)),
-        ("decimal=string", 1700, numeric(5, 2), None),
+        ("decimal=string", 1700, numeric(250, 2), Some(p)),
         ("", 1700, -1, None),
         ("", 1562, -1, None),
         ("", 602, -1, None),

@@ -1,0 +1,11 @@
+//! What real Debezium wrote over a file of statements, kept in golden files, and relay held to them.
+
+mod coverage;
+mod decode;
+mod differences;
+mod golden;
+mod parity;
+mod record;
+mod relay;
+mod roundtrip;
+mod sets;

@@ -1,0 +1,118 @@
+//! relay on the statements that Debezium was recorded over: the same records to the byte, but for the deliberate differences.
+
+use super::differences::{Paths, compare};
+use super::golden::{self, Line};
+use super::record::{folder, lines, run, server, statements};
+use super::sets::{Cases, SETS, Set};
+use crate::scene::QUICK;
+use relay_tests::kafka::Kafka;
+use relay_tests::postgres::Postgres;
+use relay_tests::relay::{Builder, Relay};
+use relay_tests::versions::Version;
+use relay_tests::wait::{secs, until};
+use std::collections::BTreeMap;
+
+/// How many rows each topic has of the snapshot.
+type Counts = BTreeMap<String, usize>;
+
+/// The rows of every table by the topic that they go to; a partitioned table's are its leaves' too.
+fn counts(db: &Postgres) -> Counts {
+    let tables = db.sql(
+        "SELECT n.nspname, c.relname, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %s', c.oid::regclass), \
+         false, true, '')))[1]::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname IN ('types', 'changes') \
+         AND relkind IN ('r', 'p')",
+    );
+    let text = |cell: &Option<String>| cell.clone().expect("a value");
+    let is_kept = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    let clean = |name: String| name.chars().map(|letter| if is_kept(letter) { letter } else { '_' }).collect::<String>();
+    let topic = |row: &Vec<Option<String>>| format!("srv.{}.{}", text(&row[0]), clean(text(&row[1])));
+    tables.0.iter().map(|row| (topic(row), text(&row[2]).parse().expect("a number"))).collect()
+}
+
+/// Parts the records of each topic into those of the snapshot, which come first, and the others.
+fn by_path(lines: Vec<Line>, counts: &Counts) -> Paths {
+    let mut seen = Counts::new();
+    let mut paths = Paths::new();
+    for line in lines {
+        let at = seen.entry(line.topic.clone()).or_default();
+        let path = if *at < counts.get(&line.topic).copied().unwrap_or(0) { "snapshot" } else { "stream" };
+        *at += 1;
+        paths.entry((line.topic.clone(), path)).or_default().push(line);
+    }
+    paths
+}
+
+/// A recording.
+fn recorded(set: &Set) -> Vec<Line> {
+    let path = folder().join(format!("{}.jsonl", set.name));
+    golden::read(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())))
+}
+
+fn prefix(set: &Set, compat: &str, version: Version) -> String {
+    format!("{}_{compat}{}_zbd", set.name.replace('-', "_"), version.major())
+}
+
+fn relay(db: &Postgres, set: &Set, compat: &str) -> Relay {
+    let prefix = prefix(set, compat, db.version());
+    let name = prefix.trim_end_matches("_zbd");
+    let builder = Builder::new(name).url(&db.url("postgres")).brokers(&Kafka::shared().brokers()).toml(QUICK);
+    builder.toml(&set.toml(db, compat, &prefix)).spawn()
+}
+
+/// Runs a relay for each set on the statements; holds each to its recording.
+fn hold(version: Version, compat: &'static str) {
+    let db = server(version);
+    let counts = counts(&db);
+    let topics: Vec<String> = SETS
+        .iter()
+        .flat_map(|set| recorded(set).into_iter().map(|line| line.topic.replacen("srv", &prefix(set, compat, version), 1)))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    Kafka::shared().create_topics(&topics);
+    let mut relays: Vec<Relay> = SETS.iter().map(|set| relay(&db, set, compat)).collect();
+    for relay in &mut relays {
+        relay.until_state("streaming", secs(60));
+    }
+    for cases in [Cases::Types, Cases::Changes] {
+        run(&db, &statements(cases).1);
+    }
+    let end = db.sql("SELECT pg_current_wal_flush_lsn() - '0/0'").number();
+    let mut complaints = Vec::new();
+    for set in SETS {
+        until(&format!("relay to be done with {}", set.name), secs(60), || {
+            let slot = prefix(set, compat, version).trim_end_matches("_zbd").to_owned();
+            let confirmed = db.sql(&format!(
+                "SELECT coalesce(confirmed_flush_lsn - '0/0', 0) FROM pg_replication_slots WHERE slot_name LIKE '%{slot}'"
+            ));
+            (confirmed.number() >= end).then_some(())
+        });
+        let theirs: Vec<Line> = recorded(set);
+        let ours = lines(&prefix(set, compat, version));
+        let (theirs, ours) = match compat {
+            "relay" => (theirs.into_iter().map(Line::bare).collect(), ours.into_iter().map(Line::bare).collect()),
+            _ => (theirs, ours),
+        };
+        // relay takes no snapshot here; its records are those of the stream.
+        let mut theirs = by_path(theirs, &counts);
+        theirs.retain(|(_, path), _| *path == "stream");
+        let ours = by_path(ours, &Counts::new());
+        let folder = if compat == "relay" { "relay" } else { "compat" };
+        let (equal, differing, found) = compare(set.name, folder, &theirs, &ours);
+        println!("{version}, compat = {compat}, {}: {equal} records equal Debezium's, {differing} differ as allowed", set.name);
+        complaints.extend(found);
+    }
+    let shown: String = complaints.iter().take(40).map(|text| format!("{text}\n")).collect();
+    assert!(complaints.is_empty(), "{} complaints\n{}", complaints.len(), shown.chars().take(20_000).collect::<String>());
+    drop(relays);
+}
+
+#[test]
+fn relay_told_to_be_compatible_writes_what_debezium_wrote() {
+    Version::ALL.into_iter().for_each(|version| hold(version, "debezium"));
+}
+
+#[test]
+fn relay_writes_what_debezium_wrote_but_for_the_deliberate_differences() {
+    Version::ALL.into_iter().for_each(|version| hold(version, "relay"));
+}
