@@ -50,8 +50,8 @@ pub(super) struct Seen {
     pub(super) is_thorough: bool,
     /// Places of columns whose value is not known.
     pub(super) unavailable: Vec<u32>,
-    /// Place of a column whose value became null because it cannot be converted (D3).
-    pub(super) lost: Option<u32>,
+    /// Index in the relation of a column whose value became null because it cannot be converted (D3).
+    pub(super) lost: Option<usize>,
     /// Room for a masked text.
     pub(super) text: Vec<u8>,
 }
@@ -179,7 +179,7 @@ impl ColumnPlan {
         if self.invented.is_some() && self.is_nullable && poison.reason == PoisonReason::Encode {
             out.truncate(start);
             out.extend_from_slice(&self.null);
-            seen.lost = Some(self.place);
+            seen.lost = Some(self.index);
             return Ok(());
         }
         Err(self.poison(poison.reason, &poison.message))
