@@ -411,6 +411,7 @@ proptest! {
             0..13,
         ),
         which in 0..6usize,
+        (schemas, policy) in (any::<bool>(), proptest::sample::select(&["poison", "replace", "base64"][..])),
     ) {
         let tomls = [
             "",
@@ -420,7 +421,10 @@ proptest! {
             "match = \"seq > 1.5 and key <> 'x' and topic is not null\"\ntombstone_on_null = true\ntimestamp = \"seq\"",
             "value = \"base64(key) ?? payload#/a\"\ntimestamp = \"payload#/a\"\npartition = \"payload#/a\"",
         ];
-        let plan = compile(tomls[which], &RELAY).expect("compiles");
+        let invalid_utf8 = policy.to_owned();
+        let format = FormatSettings { schemas, invalid_utf8, ..FormatSettings::default() };
+        let route = Arc::new(build(tomls[which], &format).expect("legal"));
+        let plan = Plan::compile(&route, &relation(&RELAY)).expect("compiles");
         let borrowed: Vec<Option<&[u8]>> = values.iter().map(Option::as_deref).collect();
         let (bytes, cells) = cells(&borrowed);
         let mut event = Event::default();
@@ -428,6 +432,11 @@ proptest! {
         if outcome == Ok(Outcome::Event) {
             prop_assert!(!event.topic().is_empty() && event.headers().next().is_some_and(|(name, _)| name == b"id"));
             prop_assert!(event.headers().all(|(name, _)| std::str::from_utf8(name).is_ok()));
+            let is_struct = schemas && tomls[which].contains("envelope");
+            let is_json = || event.value().is_some_and(|value| serde_json::from_slice::<serde_json::Value>(value).is_ok());
+            prop_assert!(!is_struct || is_json());
+        } else if let Err(poison) = outcome {
+            prop_assert!(policy == "poison" || poison.reason != PoisonReason::Utf8);
         }
         prop_assert_eq!(event.open_piece(), b"");
     }

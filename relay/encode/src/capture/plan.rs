@@ -250,8 +250,9 @@ impl CapturePlan {
 
     /// The name of a column whose value became null because it cannot be converted (D3), once after it happened.
     pub fn take_lost(&self) -> Option<&str> {
-        let place = self.scratch.borrow_mut().seen.lost.take()?;
-        self.columns.get(place as usize).map(|column| &*column.name)
+        let lost = self.scratch.borrow_mut().seen.lost.take()?;
+        let keys = self.key.iter().flat_map(|key| key.columns.iter());
+        self.columns.iter().chain(keys).find(|column| column.index == lost).map(|column| &*column.name)
     }
 }
 
