@@ -121,7 +121,8 @@ fn the_shape_of_status() {
     assert_eq!(
         value,
         json!({
-            "name": "orders", "version": "0.1.0", "uptime_seconds": 0, "state": "streaming", "reasons": [], "leader": true,
+            "name": "orders", "version": "0.1.0", "uptime_seconds": 0, "snapshot": null,
+            "state": "streaming", "reasons": [], "leader": true,
             "mode": "log", "guarantee": "at-least-once",
             "slot": {
                 "name": "relay_orders", "active_pid": 4711, "confirmed_lsn": "0/1000", "restart_lsn": "0/800",
