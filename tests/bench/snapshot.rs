@@ -42,13 +42,21 @@ const CONNECTIONS: [u64; 2] = [1, 2];
 pub(crate) fn measure(settings: &Settings, servers: &Servers) -> Result<Vec<Snapshotted>, String> {
     println!("\n# snapshot");
     let rows = settings.rows * 5;
-    servers.db.sql(&format!(
-        "CREATE TABLE {TABLE} (id bigint PRIMARY KEY, owner integer NOT NULL, title text NOT NULL, price numeric(10,2) NOT NULL, \
-         added_at timestamptz NOT NULL); \
-         INSERT INTO {TABLE} SELECT i, i % 100000, 'a book that nobody has read yet, ' || i, 9.99 + i % 90, \
-         '2026-01-02 03:04:05.678901+00'::timestamptz + i * interval '1 s' FROM generate_series(1, {rows}) AS i; \
-         VACUUM (FREEZE, ANALYZE) {TABLE}; CREATE PUBLICATION relay_shelf FOR TABLE {TABLE}; GRANT SELECT ON {TABLE} TO relay"
-    ));
+    let statements = [
+        format!(
+            "CREATE TABLE {TABLE} (id bigint PRIMARY KEY, owner integer NOT NULL, title text NOT NULL, price numeric(10,2) NOT NULL, \
+             added_at timestamptz NOT NULL)"
+        ),
+        format!(
+            "INSERT INTO {TABLE} SELECT i, i % 100000, 'a book that nobody has read yet, ' || i, 9.99 + i % 90, \
+             '2026-01-02 03:04:05.678901+00'::timestamptz + i * interval '1 s' FROM generate_series(1, {rows}) AS i"
+        ),
+        format!("VACUUM (FREEZE, ANALYZE) {TABLE}"),
+        format!("CREATE PUBLICATION relay_shelf FOR TABLE {TABLE}; GRANT SELECT ON {TABLE} TO relay"),
+    ];
+    for statement in &statements {
+        servers.db.sql(statement);
+    }
     servers.db.sql("CHECKPOINT");
     let mut found = Vec::new();
     for connections in CONNECTIONS {

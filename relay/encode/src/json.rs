@@ -573,7 +573,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn plain_ascii_is_what_is_written_as_it_is(bytes in prop::collection::vec(prop_oneof![8 => 0x20u8..0x7F, 1 => any::<u8>()], 0..30)) {
+        fn plain_ascii_is_written_as_it_is(
+            bytes in prop::collection::vec(prop_oneof![8 => 0x20u8..0x7F, 1 => any::<u8>()], 0..30)
+        ) {
             let mut out = Vec::new();
             let is_plain = std::str::from_utf8(&bytes).is_ok_and(|text| {
                 write_string(text, &mut out);
