@@ -208,10 +208,7 @@ impl Session {
     /// being looked for.
     #[must_use]
     pub fn takes_heartbeat(&self) -> bool {
-        self.is_streaming()
-            && self.flow.open.is_none()
-            && self.window.open_commit().is_none()
-            && self.isolate_until.is_none()
+        self.is_streaming() && self.flow.open.is_none() && self.window.open_commit().is_none() && self.isolate_until.is_none()
     }
 
     #[inline]

@@ -489,9 +489,9 @@ impl Session {
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.phase == Phase::Streaming
-            && self.drain.is_none_or(|drain| {
-                drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn) || self.is_inside_change()
-            })
+            && self
+                .drain
+                .is_none_or(|drain| drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn) || self.is_inside_change())
     }
 
     /// Whether the claimed epoch is still ours to write: the stream is open, or on its way back after a lost connection.

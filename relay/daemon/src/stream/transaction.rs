@@ -239,6 +239,14 @@ mod tests {
             assert_eq!(tables, [("public.b", 3), ("LOGICAL_DECODING_MESSAGE", 1), ("public.a", 2), ("public.c", 1)]);
             assert!(counts.has_records());
         }
+        // A truncate is offered again from its second table on: the first is not counted twice.
+        open.begin(true, true);
+        for part in [0, 0, 1] {
+            open.counts.add_part(part, one, &relation("b"));
+        }
+        open.counts.parts_done();
+        open.counts.add_part(0, one, &relation("b"));
+        assert_eq!(open.counts.tables(), [("public.b".to_owned(), 3)]);
         open.commit(Lsn(9));
         assert!(!open.counts.is_on() && open.previous_end == Some(Lsn(9)));
     }
