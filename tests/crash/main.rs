@@ -2,6 +2,7 @@
 //!
 //! `RELAY_TEST_SEED` repeats a run, `RELAY_CRASH_SECONDS` lengthens it (time budget a suite).
 
+mod capture;
 mod housekeeping;
 mod kills;
 mod network;

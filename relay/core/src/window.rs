@@ -338,6 +338,18 @@ impl Window {
         self.open().map(|sent| sent.commit_lsn)
     }
 
+    /// Whether an event of the transaction that has begun and not yet ended was sent.
+    #[must_use]
+    pub fn open_has_events(&self) -> bool {
+        self.open().is_some_and(|sent| sent.first < self.next)
+    }
+
+    /// Whether the last event of the open transaction is a part of a change, or stands beside the changes.
+    pub(crate) fn ends_in_part(&self) -> bool {
+        let slot = self.next.checked_sub(1).map(|last| &self.slots[last & (self.slots.len() - 1)]);
+        self.open_has_events() && slot.is_some_and(|slot| slot.done <= slot.seq)
+    }
+
     /// The position of an event in flight; `None` when it is not in the window.
     #[must_use]
     pub fn position_of(&self, ticket: Ticket) -> Option<Position> {

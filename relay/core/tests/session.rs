@@ -3,6 +3,8 @@
 #[path = "model/copying.rs"]
 mod copying;
 mod model;
+#[path = "model/parts.rs"]
+mod parts;
 #[path = "model/polling.rs"]
 mod polling;
 #[path = "model/refusals.rs"]
@@ -26,6 +28,8 @@ struct Scenario {
     weather: Weather,
     silence: u64,
     plan: Plan,
+    /// Changes have several records.
+    has_parts: bool,
 }
 
 fn play(
@@ -38,6 +42,9 @@ fn play(
     run.world.kafka.weather = scenario.weather.clone();
     run.world.postgres.silence = scenario.silence;
     run.world.crash_at = crash_at;
+    if scenario.has_parts {
+        run.capture();
+    }
     let result = catch_unwind(AssertUnwindSafe(|| {
         for (at_ms, event) in &scenario.plan {
             while run.world.now_ms < *at_ms {
@@ -67,7 +74,7 @@ fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
 }
 
 /// Runs once, then once for each output with a crash right behind it.
-fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) {
+fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Figures {
     let mut total = Figures::default();
     for seed in seeds {
         let clean = check(scenario, seed, None);
@@ -79,6 +86,7 @@ fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) {
         }
     }
     println!("{}: {total:?}", scenario.name);
+    total
 }
 
 fn steady(from_ms: u64, until_ms: u64) -> Plan {
@@ -92,7 +100,7 @@ fn plan(parts: impl IntoIterator<Item = Plan>) -> Plan {
 }
 
 fn calm(name: &'static str, plan: Plan) -> Scenario {
-    Scenario { name, policy: Policy::Stop, weather: Weather::default(), silence: 0, plan }
+    Scenario { name, policy: Policy::Stop, weather: Weather::default(), silence: 0, plan, has_parts: false }
 }
 
 #[test]
@@ -124,7 +132,7 @@ fn a_refused_batch_survives_a_crash_at_every_output() {
     for policy in [Policy::Dlq, Policy::Skip, Policy::Stop] {
         let events = plan([vec![(0, Event::Start), (500, Event::CommitBad), (700, Event::CommitBad)], steady(300, 1_000)]);
         let weather = Weather { is_strict: true, ..Weather::default() };
-        let scenario = Scenario { name: "refused", policy, weather, silence: 0, plan: events };
+        let scenario = Scenario { name: "refused", policy, weather, silence: 0, plan: events, has_parts: false };
         crash_everywhere(&scenario, 40..41);
     }
 }
@@ -179,7 +187,7 @@ fn random_calm(seed: u64) -> Scenario {
         events.push((at_ms, event));
     }
     let weather = Weather { full: chance.below(2) * 10, ..Weather::default() };
-    Scenario { name: "calm", policy: Policy::Stop, weather, silence: 0, plan: events }
+    Scenario { name: "calm", policy: Policy::Stop, weather, silence: 0, plan: events, has_parts: false }
 }
 
 /// Everything at once.
@@ -256,7 +264,7 @@ fn random_storm(seed: u64) -> Scenario {
     };
     let silence = pick(3);
     let policy = [Policy::Stop, Policy::Dlq, Policy::Skip][chance.below(3) as usize];
-    Scenario { name: "storm", policy, weather, silence, plan: events }
+    Scenario { name: "storm", policy, weather, silence, plan: events, has_parts: false }
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -18,6 +18,8 @@ pub(super) struct Flow {
     pub(super) received_end: Lsn,
     /// Last event that was handled in the transaction that follows `received_end`.
     inside: Option<Position>,
+    /// Records of the change behind `inside` that the last connection sent before it was lost in the middle of that change.
+    cut: u64,
     /// The transaction being received.
     open: Option<Open>,
     /// Highest commit begun on this connection.
@@ -34,6 +36,8 @@ struct Open {
     is_covered: bool,
     /// Changes below this index were handled before.
     skip_below: u64,
+    /// Records of the change at that index that are in the window already.
+    cut: u64,
 }
 
 /// What to do with the transaction that begins.
@@ -62,7 +66,9 @@ impl Flow {
     pub(super) fn connected(&mut self) {
         self.received = Lsn::ZERO;
         self.last_begun = Lsn::ZERO;
-        self.open = None;
+        if let Some(open) = self.open.take().filter(|open| !open.is_covered && open.next_seq >= open.skip_below) {
+            self.cut = open.parts;
+        }
     }
 
     /// The changes of a transaction up to this one were handled by an earlier process.
@@ -88,6 +94,7 @@ impl Flow {
     pub(super) fn resume_from(&mut self, frontier: Frontier) {
         self.received_end = frontier.end_lsn;
         self.inside = frontier.inside;
+        self.cut = 0;
         self.open = None;
     }
 }
@@ -121,13 +128,10 @@ impl Session {
         if !is_covered && !is_continued {
             self.window.begin(commit_lsn, commit_time_us);
         }
-        self.flow.open = Some(Open {
-            commit_lsn,
-            next_seq: 0,
-            parts: 0,
-            is_covered,
-            skip_below: seen.map_or(0, |inside| inside.seq.saturating_add(1)),
-        });
+        let skip_below = seen.map_or(0, |inside| inside.seq.saturating_add(1));
+        let cut = if is_continued { self.flow.cut } else { 0 };
+        let parts = if skip_below == 0 { cut } else { 0 };
+        self.flow.open = Some(Open { commit_lsn, next_seq: 0, parts, is_covered, skip_below, cut });
         Ok(Begun::Read)
     }
 
@@ -153,6 +157,10 @@ impl Session {
     #[inline]
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
+        // A drain finishes the change at hand and begins no other.
+        if self.drain.is_some() && !self.is_streaming() {
+            return false;
+        }
         if let Some(until) = self.isolate_until
             && self.window.events() > 0
             && self.flow.open.is_some_and(|open| Position { commit_lsn: open.commit_lsn, seq: open.next_seq } <= until)
@@ -207,10 +215,11 @@ impl Session {
         self.flow.open.is_some_and(|open| open.is_covered)
     }
 
-    /// Whether a record that belongs to no transaction may go now: between transactions, and not while a culprit is being looked for.
+    /// Whether a record that belongs to no transaction may go now: between transactions, none being cut either, and not while a culprit is
+    /// being looked for.
     #[must_use]
     pub fn takes_heartbeat(&self) -> bool {
-        self.is_streaming() && self.flow.open.is_none() && self.isolate_until.is_none()
+        self.is_streaming() && self.flow.open.is_none() && self.window.open_commit().is_none() && self.isolate_until.is_none()
     }
 
     #[inline]
@@ -227,7 +236,19 @@ impl Session {
         }
     }
 
-    /// Records of the current change that were sent before the sink was full: the next one to offer.
+    /// Whether a record of the open transaction was sent before, and is in flight or durable: its BEGIN was the first.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        let is_inside = |open: &Open| self.window.frontier().inside.is_some_and(|inside| inside.commit_lsn == open.commit_lsn);
+        self.flow.open.as_ref().is_some_and(|open| open.is_covered || self.window.open_has_events() || is_inside(open))
+    }
+
+    /// Whether records were sent that no checkpoint can tell of: some of a change and not all, or a BEGIN and no change.
+    pub(super) fn is_inside_change(&self) -> bool {
+        self.flow.open.is_some() && self.window.ends_in_part()
+    }
+
+    /// Records of the current change that were sent before the sink was full or the connection lost: the next one to offer.
     #[inline]
     #[must_use]
     pub fn parts_sent(&self) -> u64 {
@@ -242,7 +263,7 @@ impl Session {
                 self.flow.inside = Some(Position { commit_lsn: open.commit_lsn, seq: open.next_seq });
             }
             open.next_seq = open.next_seq.saturating_add(1);
-            open.parts = 0;
+            open.parts = if open.next_seq == open.skip_below { open.cut } else { 0 };
         }
     }
 
@@ -269,6 +290,7 @@ impl Session {
             self.window.commit(end_lsn);
             self.flow.received_end = end_lsn;
             self.flow.inside = None;
+            self.flow.cut = 0;
         }
         Ok(())
     }

@@ -433,6 +433,8 @@ enum AfterRewind {
 struct Drain {
     deadline_ms: u64,
     read_to: Option<Lsn>,
+    /// Since when nothing is in flight, although a change is sent in part.
+    waits_since_ms: Option<u64>,
 }
 
 // === impl Session ===
@@ -551,7 +553,9 @@ impl Session {
     pub fn is_streaming(&self) -> bool {
         self.phase == Phase::Streaming
             && !self.copying.holds_stream()
-            && self.drain.is_none_or(|drain| drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn))
+            && self
+                .drain
+                .is_none_or(|drain| drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn) || self.is_inside_change())
     }
 
     /// Whether the claimed epoch is still ours to write: the stream is open, or on its way back after a lost connection.

@@ -15,6 +15,8 @@ const LAST_STORE_MS: u64 = 1_000;
 const CONDEMNED_MS: u64 = 60_000;
 /// Bounds of the slow look at a stopped stream.
 const STOPPED_MS: (u64, u64) = (5_000, 60_000);
+/// How long a drain waits, with nothing in flight, for the other records of a change: the sink has room for them then.
+const REST_MS: u64 = 1_000;
 
 /// Why the session goes back to the frontier.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -234,7 +236,7 @@ impl Session {
 
     pub(super) fn drain(&mut self, deadline_ms: u64, read_to: Option<Lsn>) {
         if self.drain.is_none() {
-            self.drain = Some(Drain { deadline_ms, read_to });
+            self.drain = Some(Drain { deadline_ms, read_to, waits_since_ms: None });
         }
         self.drain_step();
     }
@@ -256,7 +258,12 @@ impl Session {
             _ if is_late || !self.is_ours() => self.end(),
             _ if self.is_storing() => {}
             phase => {
-                let reads_on = drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn);
+                let mut reads_on = drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn);
+                if !reads_on && phase == Phase::Streaming && self.is_inside_change() && self.window.events() == 0 {
+                    let since_ms = drain.waits_since_ms.unwrap_or(self.now_ms);
+                    reads_on = self.now_ms < since_ms + REST_MS;
+                    self.drain = Some(Drain { waits_since_ms: Some(since_ms), ..drain });
+                }
                 // Whether the epoch is still ours is being looked up: nothing is confirmed before that.
                 if matches!(phase, Phase::Rereading | Phase::Inspecting(Next::Resume)) && !is_nearly_late {
                     return;

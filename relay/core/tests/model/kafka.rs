@@ -1,7 +1,7 @@
 //! A model broker with idempotent producers: batches in order per partition, refused whole, timed out with or without effect.
 
 use super::chance::Chance;
-use super::oracle::{Excuse, Oracle, Row, RowId};
+use super::oracle::{Excuse, Oracle, RecordId, Row};
 use relay_core::checkpoint::Record;
 use relay_core::sink::PurgeScope;
 use relay_core::window::FailureKind;
@@ -12,13 +12,17 @@ use std::sync::Arc;
 const LANES: usize = 3;
 /// The dlq has a lane of its own.
 const DLQ: usize = LANES;
+/// The topic of records beside changes, where there are any.
+const BESIDE: usize = LANES + 1;
 const BATCH: usize = 4;
 const IN_FLIGHT: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 struct Sending {
     ticket: Ticket,
-    row: RowId,
+    record: RecordId,
+    /// What an END says.
+    count: u64,
     is_bad: bool,
 }
 
@@ -105,14 +109,29 @@ impl Producer {
         self.outstanding
     }
 
-    pub(crate) fn enqueue(&mut self, row: &Row, ticket: Ticket, is_dlq: bool, is_bad: bool) {
+    /// One of the records of a row; the last one of a bad row is bad.
+    pub(crate) fn enqueue(&mut self, row: &Row, part: u8, ticket: Ticket, is_dlq: bool) {
+        let lane = if is_dlq { DLQ } else { row.key_of(part) as usize % LANES };
+        let is_bad = row.is_bad && part + 1 == row.count();
+        self.push(lane, Sending { ticket, record: RecordId::Part(row.id, part), count: 0, is_bad });
+    }
+
+    /// A record of no change; `count`: what an END says.
+    pub(crate) fn enqueue_beside(&mut self, record: RecordId, count: u64, ticket: Ticket) {
+        if self.lanes.len() == BESIDE {
+            self.lanes.push(VecDeque::new());
+        }
+        self.push(BESIDE, Sending { ticket, record, count, is_bad: false });
+    }
+
+    fn push(&mut self, lane: usize, event: Sending) {
+        let ticket = event.ticket;
         self.outstanding += 1;
         if self.is_fatal {
             self.due.push((ticket, FailureKind::Fatal));
             return;
         }
-        let lane = &mut self.lanes[if is_dlq { DLQ } else { row.key as usize % LANES }];
-        let event = Sending { ticket, row: row.id, is_bad };
+        let lane = &mut self.lanes[lane];
         match lane.back_mut().filter(|batch| batch.state == State::Queued && batch.events.len() < BATCH && !batch.is_ghost) {
             Some(batch) => batch.events.push(event),
             None => lane.push_back(Batch { events: vec![event], state: State::Queued, is_ghost: false }),
@@ -202,7 +221,7 @@ impl Kafka {
         let mut reports = 0;
         let weather = self.weather.clone();
         let is_live = self.producers[at].acks.is_some() && !self.producers[at].is_frozen;
-        for lane in 0..=LANES {
+        for lane in 0..self.producers[at].lanes.len() {
             if is_live {
                 let producer = &mut self.producers[at];
                 let is_nudged = producer.is_nudged;
@@ -248,7 +267,7 @@ impl Kafka {
             self.refusals += 1;
             batch.state = State::Refused;
             if lane != DLQ {
-                batch.events.iter().for_each(|event| oracle.excuse(event.row, Excuse::Refused));
+                batch.events.iter().for_each(|event| oracle.excuse_record(event.record, Excuse::Refused));
             }
         } else if batch.is_ghost && chance.one_in(2) {
             // Lost on the way, and all behind it with it: the sequence has a hole.
@@ -315,7 +334,7 @@ impl Kafka {
 
     /// A fatal error: the client is useless until it is replaced.
     fn break_down(&mut self, at: usize, chance: &mut Chance, oracle: &mut Oracle) {
-        for lane in 0..=LANES {
+        for lane in 0..self.producers[at].lanes.len() {
             if chance.one_in(2) {
                 self.serve(at, lane, chance, oracle);
             }
@@ -337,9 +356,12 @@ fn write(batch: &Batch, lane: usize, oracle: &mut Oracle, parked: &mut u64) {
     for event in &batch.events {
         if lane == DLQ {
             *parked += 1;
-            oracle.excuse(event.row, Excuse::Poison);
+            oracle.excuse_record(event.record, Excuse::Poison);
         } else {
-            oracle.appears(event.row);
+            if let RecordId::End(transaction) = event.record {
+                oracle.ends(transaction, event.count);
+            }
+            oracle.appears(event.record);
         }
     }
 }

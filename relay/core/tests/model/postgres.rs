@@ -100,7 +100,7 @@ impl Postgres {
             self.log.push(Committed { commit_lsn, end_lsn, rows });
         } else {
             // Before the slot's birth: nobody promised to publish it.
-            rows.iter().for_each(|row| oracle.excuse(row.id, Excuse::Gap));
+            rows.iter().for_each(|row| oracle.excuse_all(row, Excuse::Gap));
         }
     }
 
@@ -322,7 +322,7 @@ impl Postgres {
         let kept = self.log.partition_point(|committed| committed.end_lsn <= at);
         for committed in self.log.drain(kept..) {
             self.meddled += 1;
-            committed.rows.iter().filter(|row| row.is_event).for_each(|row| oracle.excuse(row.id, Excuse::Lost));
+            committed.rows.iter().for_each(|row| oracle.excuse_all(row, Excuse::Lost));
         }
         self.meddled += u64::from(at < self.wal_end);
         self.restart(until_ms, false, chance);

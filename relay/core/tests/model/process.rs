@@ -1,16 +1,17 @@
 //! A relay process: drives the session as the daemon does, with jobs that take time, and checks what it does on the way.
 
+mod changes;
 mod jobs;
 mod notes;
 
 use super::kafka::Producer;
-use super::oracle::{Excuse, Row, RowId};
+use super::oracle::{RecordId, Row};
 use super::postgres::Item;
 use super::world::World;
 use relay_core::checkpoint::Record;
-use relay_core::session::{Admission, Begun, Config, Fault, Input, Order, Session, State};
+use relay_core::session::{Begun, Config, Fault, Input, Order, Session, State};
 use relay_core::window::{Frontier, Limits, Window};
-use relay_core::{Acks, Failure, Lsn};
+use relay_core::{Acks, Failure, Kind, Lsn};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -59,8 +60,14 @@ pub(crate) struct Process {
     storing: Option<Storing>,
     pending: Option<Item>,
     blocked_until_ms: u64,
-    /// Rows handed to the sink since the last purge.
-    sent: BTreeSet<RowId>,
+    /// Records handed to the sink since the last purge.
+    sent: BTreeSet<RecordId>,
+    /// The last record sent was not the last of its change.
+    is_partial: bool,
+    /// The connection was lost since then.
+    is_cut: bool,
+    /// The transaction being read, for the records beside its changes.
+    marks: changes::Marks,
     /// How its rows are sent, and so numbered.
     option: u8,
     /// How often slot and history had been meddled with at the last inspection, and at the last one that let it start.
@@ -70,7 +77,7 @@ pub(crate) struct Process {
     read: Option<(u64, Option<Frontier>, u32, String)>,
     has_claimed: bool,
     /// Positions of rows that this process sent, for the frontier inside a transaction.
-    positions: HashMap<(Lsn, u64), RowId>,
+    positions: HashMap<(Lsn, u64), Row>,
     frontier: Frontier,
 }
 
@@ -113,6 +120,9 @@ impl Process {
             pending: None,
             blocked_until_ms: 0,
             sent: BTreeSet::new(),
+            is_partial: false,
+            is_cut: false,
+            marks: changes::Marks::default(),
             option: world.option,
             meddled: 0,
             started_after: 0,
@@ -178,6 +188,7 @@ impl Process {
             }
             Order::Purge(scope) => {
                 self.sent.clear();
+                self.is_partial = false;
                 // What was acknowledged out of order comes again.
                 world.may_duplicate = true;
                 self.producer(world).purge(scope);
@@ -198,6 +209,7 @@ impl Process {
 
     fn disconnect(&mut self, world: &mut World) {
         self.pending = None;
+        self.is_cut = true;
         if let Some(id) = self.connection.take() {
             world.postgres.close(id, world.now_ms, &mut world.chance);
         }
@@ -208,6 +220,11 @@ impl Process {
             let Some(id) = self.connection.filter(|_| self.session.is_streaming()) else { return Ok(()) };
             if world.now_ms < self.blocked_until_ms {
                 return Ok(());
+            }
+            if self.pending.is_some() && self.loses_connection(id, world) {
+                // Noticed by a status update, with a change waiting for room.
+                world.output(self.id)?;
+                return self.input(Input::Lost(Fault { kind: Kind::SourceLost, message: "lost".into() }), world);
             }
             let item = match self.pending.take() {
                 Some(item) => Some(item),
@@ -241,59 +258,22 @@ impl Process {
         match *item {
             Item::Begin(commit_lsn) => {
                 let begun = self.session.begin(commit_lsn, 0).expect("the model keeps the protocol");
+                self.begins(world);
                 return Ok(begun == Begun::Read);
             }
-            Item::Commit(commit_lsn, end_lsn) => self.session.commit(commit_lsn, end_lsn).expect("the model keeps the protocol"),
-            Item::Keepalive(wal_end, is_urgent) => self.session.keepalive(wal_end, is_urgent),
+            Item::Commit(commit_lsn, end_lsn) => {
+                if !self.end_record(world)? {
+                    return Ok(false);
+                }
+                self.session.commit(commit_lsn, end_lsn).expect("the model keeps the protocol");
+            }
+            Item::Keepalive(wal_end, is_urgent) => {
+                self.session.keepalive(wal_end, is_urgent);
+                self.heartbeat(world);
+            }
             Item::Change(row) => return self.change(&row, world),
         }
         Ok(true)
-    }
-
-    fn change(&mut self, row: &Row, world: &mut World) -> Result<bool, Crashed> {
-        match self.session.admit() {
-            Admission::Covered => {
-                let is_mine = self.sent.contains(&row.id);
-                assert!(world.oracle.is_settled(row.id) || is_mine, "row {} is passed by as seen, and is nowhere", row.id);
-                self.session.passed();
-                return Ok(true);
-            }
-            Admission::Fresh(position) if row.is_event => {
-                if !self.session.has_room(row.bytes) || world.chance.one_in(world.kafka.weather.full) {
-                    return Ok(false);
-                }
-                self.positions.insert((position.commit_lsn, position.seq), row.id);
-                self.enqueue(row, false, world);
-            }
-            Admission::Fresh(_) => {}
-            Admission::Condemned(..) => {
-                assert!(row.is_bad, "B24: row {} is condemned for its neighbour", row.id);
-                match self.policy {
-                    Policy::Skip => world.oracle.excuse(row.id, Excuse::Poison),
-                    Policy::Dlq if !self.session.has_room(row.bytes) => return Ok(false),
-                    Policy::Dlq => self.enqueue(row, true, world),
-                    Policy::Stop => {
-                        self.blocked_until_ms = world.now_ms + 5_000;
-                        return Ok(false);
-                    }
-                }
-            }
-        }
-        self.session.passed();
-        world.output(self.id)?;
-        Ok(true)
-    }
-
-    fn enqueue(&mut self, row: &Row, is_dlq: bool, world: &mut World) {
-        let id = self.connection.expect("events are read from a connection");
-        let holds = world.postgres.holder() == Some(id) || !world.postgres.is_intact(id);
-        assert!(holds && self.has_claimed, "only the holder of the slot publishes");
-        let is_bad = row.is_bad;
-        let ticket = self.session.next_ticket();
-        self.producer(world).enqueue(row, ticket, is_dlq, is_bad);
-        self.session.sent(row.bytes);
-        self.sent.insert(row.id);
-        world.figures.sent += 1;
     }
 
     fn check_frontier(&mut self, world: &mut World) {
@@ -307,10 +287,17 @@ impl Process {
         }
         assert!(world.oracle.is_settled_below(frontier.end_lsn), "I1: frontier {frontier:?}, {:?}", world.oracle.first_missing());
         if let Some(inside) = frontier.inside
-            && let Some(&row) = self.positions.get(&(inside.commit_lsn, inside.seq))
+            && let Some(row) = self.positions.get(&(inside.commit_lsn, inside.seq))
         {
-            assert!(world.oracle.is_settled(row), "I1: {inside} is called durable");
+            assert!(world.oracle.is_settled(row.id), "I1: {inside} is called durable");
+            let begin = RecordId::Begin(row.transaction);
+            assert!(world.oracle.is_record_settled(begin), "I1: {inside} is called durable, and not what stands before it");
         }
+    }
+
+    /// Whether it left a change, or a BEGIN without a change, behind a lost connection: a checkpoint cannot tell of those.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_partial && self.is_cut
     }
 
     /// Killed: what it had sent is on its way, nothing else.

@@ -45,6 +45,8 @@ pub(crate) struct Run {
     pub(crate) policy: Policy,
     impostor: Option<Postgres>,
     is_at_impostor: bool,
+    /// Changes become up to three records, and transactions have records beside them.
+    has_parts: bool,
     next_process: usize,
     next_row: u64,
     starts: Vec<u64>,
@@ -62,10 +64,17 @@ impl Run {
             policy,
             impostor: Some(Postgres::new("6666")),
             is_at_impostor: false,
+            has_parts: false,
             next_process: 1,
             next_row: 1,
             starts: Vec::new(),
         }
+    }
+
+    /// From now on changes have several records each, and transactions have BEGIN and END.
+    pub(crate) fn capture(&mut self) {
+        self.has_parts = true;
+        self.world.oracle.has_marks = true;
     }
 
     /// The last lines of the trace.
@@ -81,13 +90,17 @@ impl Run {
         let rows: Vec<Row> = (0..count)
             .map(|at| Row {
                 id: self.next_row + at,
+                transaction: self.next_row,
                 key: chance.below(5) as u8,
                 is_event: (has_bad && at == bad_at) || chance.below(5) > 0,
+                records: 1,
                 is_bad: has_bad && at == bad_at,
                 is_extra: false,
                 bytes: if chance.one_in(40) { 500 } else { chance.between(5, 40) as usize },
             })
             .map(|row| Row { is_extra: !row.is_event && row.id % 2 == 0, ..row })
+            // Not by a choice of its own: without parts an old seed stands for what it did.
+            .map(|row| Row { records: if self.has_parts { 1 + (row.id * 7 / 3 % 3) as u8 } else { 1 }, ..row })
             .collect();
         self.next_row += count;
         if self.is_at_impostor || !self.world.postgres.is_up(self.world.now_ms) {
@@ -282,7 +295,7 @@ impl Run {
         while let Some(at) = self.processes.iter().position(|process| process.has_drained) {
             let process = self.processes.remove(at);
             let is_clean = self.world.kafka.producers[process.producer].outstanding() == 0;
-            self.world.may_duplicate |= !is_clean || self.world.kafka.weather.store_fails > 0;
+            self.world.may_duplicate |= !is_clean || process.is_cut() || self.world.kafka.weather.store_fails > 0;
             self.world.trace(|| format!("{} has ended", process.id));
             process.die(&mut self.world);
             self.starts.push(now_ms + self.world.chance.between(1, 500));

@@ -21,6 +21,10 @@ pub(crate) struct Figures {
     pub(crate) purges: u64,
     pub(crate) culprits: u64,
     pub(crate) gaps: u64,
+    /// How often the sink was full between two records of one change.
+    pub(crate) pauses: u64,
+    /// How often a change went on behind its first records after a lost connection.
+    pub(crate) continued: u64,
     /// Runs in which nothing excused a duplicate, and there was none.
     pub(crate) strict: u64,
 }
@@ -127,6 +131,8 @@ impl Figures {
         self.purges += other.purges;
         self.culprits += other.culprits;
         self.gaps += other.gaps;
+        self.pauses += other.pauses;
+        self.continued += other.continued;
         self.strict += other.strict;
     }
 }

@@ -193,26 +193,28 @@ impl Pass<'_> {
                 _ => {}
             }
         }
-        let mut next = 0;
         for (index, &table) in captured.iter().enumerate() {
-            let (Some(position), Planned::Capture(plan)) = (position, plans.of(table, assembler.relation(table))) else {
-                self.counts.add(table, assembler.relation(table), 1);
-                continue;
-            };
-            if index as u64 >= self.session.parts_sent() {
+            if let (Some(position), Planned::Capture(plan)) = (position, plans.of(table, assembler.relation(table)))
+                && index as u64 >= self.session.parts_sent()
+            {
                 let share = if index + 1 == captured.len() { Share::Last } else { Share::More };
                 let at = At { position, relay_pos: part_of(position.into(), index as u8, captured.len() > 1) };
                 if let Some(flow) = self.truncated(plan, table, &change(table), at, share, condemned.as_ref()) {
+                    if matches!(flow, Flow::Done) {
+                        self.counts.parts_done();
+                    }
                     return flow;
                 }
             }
-            next += 1;
+            // What was sent before, by this connection or the last one, is counted once as well.
+            self.counts.add_part(index, table, assembler.relation(table));
         }
+        self.counts.parts_done();
         if position.is_none() {
             return self.passed();
         }
         truncated.tables.iter().for_each(|table| self.tally.truncated(table.0, assembler.relation(*table)));
-        if next == 0 { self.filtered("operation") } else { self.passed() }
+        if captured.is_empty() { self.filtered("operation") } else { self.passed() }
     }
 
     /// The record of one table; what becomes of the frame, if it does not go on with the next one.
@@ -242,9 +244,6 @@ impl Pass<'_> {
             && let GivenUp::All(flow) = self.park_part(at, poison, Origin::Captured(change, plan), share)
         {
             return Some(flow);
-        }
-        if let Some(relation) = change.relation() {
-            self.counts.add(table, relation, 1);
         }
         None
     }

@@ -284,7 +284,7 @@ impl Stream {
         match self.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
             Ok(Begun::Read) => {
                 let counts = self.config.transaction_metadata && !self.session.is_covered();
-                self.open.begin(counts, self.session.admit() != Admission::Covered);
+                self.open.begin(counts, !self.session.has_records());
                 Flow::Done
             }
             Ok(Begun::Rewind) => Flow::Left,

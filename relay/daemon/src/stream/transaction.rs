@@ -35,6 +35,8 @@ pub(super) struct Counts {
     places: Vec<(u64, usize)>,
     /// Number of the transaction.
     number: u64,
+    /// Records counted of a change that is not dealt with yet.
+    parts: usize,
 }
 
 /// Prefix of the messages by which relay talks to itself.
@@ -80,6 +82,7 @@ impl Counts {
         self.total = 0;
         self.used = 0;
         self.number += 1;
+        self.parts = 0;
     }
 
     fn stop(&mut self) {
@@ -141,6 +144,19 @@ impl Counts {
             *count += records;
         }
         self.total += records;
+    }
+
+    /// The table's record number `part`, from 0 on, of a change of several tables; one that was counted is not counted again.
+    pub(super) fn add_part(&mut self, part: usize, table: TableId, relation: &Relation) {
+        if part >= self.parts {
+            self.add(table, relation, 1);
+            self.parts = part + 1;
+        }
+    }
+
+    /// All records of a change of several tables are counted.
+    pub(super) fn parts_done(&mut self) {
+        self.parts = 0;
     }
 
     /// A logical message was published.
@@ -223,6 +239,14 @@ mod tests {
             assert_eq!(tables, [("public.b", 3), ("LOGICAL_DECODING_MESSAGE", 1), ("public.a", 2), ("public.c", 1)]);
             assert!(counts.has_records());
         }
+        // A truncate is offered again from its second table on: the first is not counted twice.
+        open.begin(true, true);
+        for part in [0, 0, 1] {
+            open.counts.add_part(part, one, &relation("b"));
+        }
+        open.counts.parts_done();
+        open.counts.add_part(0, one, &relation("b"));
+        assert_eq!(open.counts.tables(), [("public.b".to_owned(), 3)]);
         open.commit(Lsn(9));
         assert!(!open.counts.is_on() && open.previous_end == Some(Lsn(9)));
     }

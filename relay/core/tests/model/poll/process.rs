@@ -297,7 +297,7 @@ impl Process {
                 }
                 world.sends(row.id);
                 let ticket = self.session.next_ticket();
-                self.producer(world).enqueue(row, ticket, false, row.is_bad);
+                self.producer(world).enqueue(row, 0, ticket, false);
                 self.session.sent(row.bytes);
                 self.flight.insert(row.id, position);
             }

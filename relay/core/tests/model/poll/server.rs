@@ -174,8 +174,10 @@ impl Primary {
         let is_bad = has_bad && chance.one_in(12);
         let row = Row {
             id: self.next_row,
+            transaction: self.next_row,
             key,
             is_event: is_bad || chance.below(6) > 0,
+            records: 1,
             is_bad,
             is_extra: false,
             bytes: if chance.one_in(40) { 500 } else { chance.between(5, 40) as usize },
