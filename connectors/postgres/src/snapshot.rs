@@ -8,7 +8,7 @@ mod line;
 mod shape;
 mod tables;
 
-pub use chunk::{Chunker, ChunkRows, Desk};
+pub use chunk::{ChunkRows, Chunker, Desk};
 pub use export::{ExportReader, ExportedSlot, Exporting, ReaderHead};
 pub use line::split_line;
 pub use shape::Shape;

@@ -8,6 +8,7 @@ mod log;
 mod metrics;
 mod monitor;
 mod parts;
+mod progress;
 mod retention;
 mod settings;
 mod status;

@@ -174,6 +174,7 @@ impl Pipeline<'_> {
             control,
             control_sender: self.sender.clone(),
             window_events,
+            snapshots: parts::snapshot(settings, &self.routes).filter(|_| polling.is_none()),
             polling,
         }))
     }

@@ -22,7 +22,9 @@ pub struct ChunkRows {
 
 /// Where a chunk's reader lays the shape of its rows, before its first watermark is in the log: whoever sees that finds the shape there.
 #[derive(Clone, Debug, Default)]
-pub struct Desk(Arc<Mutex<Option<(u64, Arc<Shape>)>>>);
+pub struct Desk(Arc<Mutex<Option<Laid>>>);
+
+type Laid = (u64, Arc<Shape>);
 
 /// The connections that read chunks between watermarks.
 #[derive(Debug)]
@@ -30,7 +32,6 @@ pub struct Chunker {
     source: Source,
     control: Connection,
     reader: Option<Rows>,
-    tables: Tables,
     shape: Option<(Arc<str>, Arc<Shape>)>,
 }
 
@@ -95,18 +96,17 @@ impl Source {
     /// As [`Source::connect`].
     pub fn chunker(&self) -> Result<Chunker, Error> {
         let control = self.connect_snapshot()?;
-        Ok(Chunker { source: self.clone(), control, reader: None, tables: Tables::default(), shape: None })
+        Ok(Chunker { source: self.clone(), control, reader: None, shape: None })
     }
 }
 
 impl Chunker {
-    /// Lists the tables; chunks are of these from now on.
+    /// Lists the tables.
     ///
     /// # Errors
-    /// As [`Source::list_captured`].
-    pub fn list(&mut self, names: &[String], wanted: &dyn Fn(&str) -> bool) -> Result<&Tables, Error> {
-        self.tables = self.source.list_captured(&mut self.control, names, wanted, false)?;
-        Ok(&self.tables)
+    /// As [`Source::find_captured`].
+    pub fn list(&mut self, names: &[String], wanted: &dyn Fn(&str) -> bool) -> Result<Tables, Error> {
+        self.source.list_captured(&mut self.control, names, wanted, false)
     }
 
     /// What a query sees now.
@@ -138,15 +138,16 @@ impl Chunker {
     ///
     /// # Errors
     /// When the server cannot be reached, the table may not be read, or its shape changes just now.
-    pub fn read(&mut self, chunk: &Chunk, mark: &str, desk: &Desk) -> Result<(ChunkRead, ChunkRows), Error> {
+    pub fn read(&mut self, chunk: &Chunk, found: &Found, mark: &str, desk: &Desk) -> Result<(ChunkRead, ChunkRows), Error> {
         let gone = Ok((ChunkRead::Gone, ChunkRows::default()));
-        let Some(found) = self.tables.0.get(&*chunk.table).cloned() else { return gone };
+        let source = self.source.clone();
+        let publication = source.config().publication.as_str();
         let known = self.shape.as_ref().filter(|(table, _)| *table == chunk.table).map(|(_, shape)| shape);
-        let Some(shape) = Shape::read(&mut self.control, &found, known)? else { return gone };
+        let Some(shape) = Shape::read(&mut self.control, found, publication, known)? else { return gone };
         self.shape = Some((Arc::clone(&chunk.table), Arc::clone(&shape)));
         desk.lay(chunk.number, Arc::clone(&shape));
         self.mark(mark)?;
-        let read = match self.read_rows(chunk, &found, &shape) {
+        let read = match self.read_rows(chunk, found, &shape) {
             Ok(read) => read,
             Err(Error::Wire(error)) => {
                 self.reader = None;
@@ -170,7 +171,7 @@ impl Chunker {
             return Ok((ChunkRead::Rewritten { file, blocks }, ChunkRows::default()));
         }
         let Some((end, snapshot, rows)) = read else { return gone };
-        if !shape.is_still(&mut self.control, &found)? {
+        if !shape.is_still(&mut self.control, found, publication)? {
             return Err(Error::Altered(chunk.table.to_string()));
         }
         Ok((ChunkRead::Rows { end, rows: rows.len() as u64, snapshot }, rows))

@@ -2,7 +2,7 @@
 
 use super::chunk::range;
 use super::shape::Shape;
-use super::tables::{Found, Tables};
+use super::tables::Tables;
 use crate::error::Error;
 use crate::source::Source;
 use relay_core::Lsn;
@@ -119,12 +119,13 @@ impl ExportedSlot {
             let file = rows.first().and_then(|row| row.get(0)?.parse::<u32>().ok());
             found.listed.is_rewritten |= found.listed.file != 0 && file != Some(found.listed.file);
             found.listed.file = if found.listed.file == 0 { 0 } else { file.unwrap_or(found.listed.file) };
-            if let Some(shape) = Shape::read(&mut lock, found, None)? {
+            if let Some(shape) = Shape::read(&mut lock, found, &source.config().publication, None)? {
                 shapes.insert(name.clone(), shape);
             }
         }
         let count = threads.min(tables.0.len().max(1) * 64).max(1);
-        let readers = (0..count).map(|_| Ok(ExportReader { rows: source.connect_in(&self.name)?.into_rows(), chunks: VecDeque::new() }));
+        let readers =
+            (0..count).map(|_| Ok(ExportReader { rows: source.connect_in(&self.name)?.into_rows(), chunks: VecDeque::new() }));
         Ok(Exporting { readers: readers.collect::<Result<_, Error>>()?, tables, shapes, lock })
     }
 
@@ -138,19 +139,13 @@ impl ExportedSlot {
 // === impl Exporting ===
 
 impl Exporting {
-    /// The table of that name and the shape of its rows.
-    #[must_use]
-    pub fn table(&self, name: &str) -> Option<(&Found, &Arc<Shape>)> {
-        Some((self.tables.0.get(name)?, self.shapes.get(name)?))
-    }
-
-    /// Sends the question for a chunk to a reader.
+    /// Sends the question for a chunk of one of these tables to a reader.
     ///
     /// # Errors
     /// When its connection is gone.
-    pub fn ask(&mut self, reader: usize, chunk: Chunk) -> Result<(), Error> {
-        let (Some(found), Some(shape)) = (self.tables.0.get(&*chunk.table), self.shapes.get(&*chunk.table)) else {
-            return Err(Error::Unfit(format!("{} is not read", chunk.table)));
+    pub fn ask(&mut self, reader: usize, tables: &Tables, chunk: Chunk) -> Result<(), Error> {
+        let (Some(found), Some(shape)) = (tables.0.get(&*chunk.table), self.shapes.get(&*chunk.table)) else {
+            return Err(Error::Altered(chunk.table.to_string()));
         };
         let Some(reader) = self.readers.get_mut(reader) else { return Ok(()) };
         let range = range(&chunk);
@@ -195,6 +190,19 @@ impl ExportReader {
         Ok(match self.rows.peek()? {
             Some(Answer::Line(line)) => ReaderHead::Row(line, is_last),
             _ => ReaderHead::Pending,
+        })
+    }
+
+    /// The row that stands at the head, and its chunk.
+    ///
+    /// # Errors
+    /// As [`ExportReader::head`].
+    #[inline]
+    pub fn row(&mut self) -> Result<Option<(&Chunk, &[u8])>, Error> {
+        let Some(chunk) = self.chunks.front() else { return Ok(None) };
+        Ok(match self.rows.peek()? {
+            Some(Answer::Line(line)) => Some((chunk, line)),
+            _ => None,
         })
     }
 

@@ -2,7 +2,6 @@
 
 use super::refused;
 use crate::error::Error;
-use crate::inspect::server_version;
 use crate::source::Source;
 use relay_core::Oid;
 use relay_core::session::Listed;
@@ -22,10 +21,6 @@ pub struct Found {
     pub(super) stream_name: (String, String),
     /// The table's own name, quoted.
     pub(super) quoted: String,
-    /// SQL of the publication's row filter.
-    pub(super) filter: Option<String>,
-    /// The columns that the publication sends, where the server says so.
-    pub(super) columns: Option<Vec<String>>,
     /// An update of a row may not be in the stream: a row that moves while the table is read could be missed.
     pub has_silent_updates: bool,
 }
@@ -42,7 +37,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::Refused`] for a table that we may not read, one that row security hides rows of, and a name that is none of them.
-    pub fn list_captured(
+    pub(super) fn list_captured(
         &self,
         connection: &mut Connection,
         names: &[String],
@@ -50,12 +45,10 @@ impl Source {
         is_export: bool,
     ) -> Result<Tables, Error> {
         const WHAT: &str = "the published tables";
-        let server = server_version(connection).unwrap_or(14);
-        let (columns, filter) = if server >= 15 { ("array_to_json(p.attnames)", "p.rowfilter") } else { ("NULL", "NULL") };
         let rows = connection.query(&format!(
             "SELECT n.nspname, c.relname, p.schemaname, p.tablename, c.oid, s.oid, c.relfilenode, pg_relation_filenode(c.oid), \
              coalesce(pg_relation_size(c.oid) / current_setting('block_size')::int, 0), c.reltuples, c.relpages, \
-             coalesce(a.amname, '') = 'heap', {columns}, {filter}, \
+             coalesce(a.amname, '') = 'heap', \
              (SELECT rn.nspname || '.' || r.relname FROM pg_class r JOIN pg_namespace rn ON rn.oid = r.relnamespace \
               WHERE c.relispartition AND r.oid = pg_partition_root(c.oid)), \
              NOT (SELECT pubupdate FROM pg_publication WHERE pubname = p.pubname) \
@@ -79,7 +72,7 @@ impl Source {
             if !wanted(&stream) {
                 continue;
             }
-            let is_it = |asked: &&String| **asked == name || **asked == stream || row.get(14) == Some(asked);
+            let is_it = |asked: &&String| **asked == name || **asked == stream || row.get(12) == Some(asked);
             met.extend(names.iter().filter(is_it));
             if !names.is_empty() && !names.iter().any(|asked| is_it(&asked)) {
                 continue;
@@ -91,7 +84,6 @@ impl Source {
             let blocks = number(8)?;
             let per_block = |rows: f64, pages: f64| (rows >= 0.0 && pages > 0.0).then(|| rows / pages);
             let float = |at: usize| row.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or(-1.0);
-            let columns = row.get(12).map(serde_json::from_str::<Vec<String>>).transpose();
             let found = Found {
                 listed: Listed {
                     name: name.as_str().into(),
@@ -105,9 +97,7 @@ impl Source {
                 stream: Oid(number(5)?),
                 stream_name: (text(2)?.to_owned(), text(3)?.to_owned()),
                 quoted: format!("{}.{}", quote_identifier(schema), quote_identifier(table)),
-                filter: row.get(13).map(str::to_owned),
-                columns: columns.map_err(|_| Error::Answer { query: WHAT })?,
-                has_silent_updates: row.get(15) == Some("t") || self.config().origin != "any",
+                has_silent_updates: row.get(13) == Some("t") || self.config().origin != "any",
             };
             tables.0.insert(name, found);
         }
@@ -135,10 +125,28 @@ impl Source {
         self.config().wire.user()
     }
 
-    /// As [`Source::list_captured`], on a connection of its own.
+    /// Whether a snapshot of these tables, of the rows that meet a condition, could be read.
     ///
     /// # Errors
-    /// As there, and when the server cannot be reached.
+    /// As [`Source::find_captured`]; [`Error::Refused`] for a condition that does not fit, too.
+    pub fn check_captured(&self, names: &[String], condition: Option<&str>, wanted: &dyn Fn(&str) -> bool) -> Result<(), Error> {
+        let mut connection = self.connect_snapshot()?;
+        let tables = self.list_captured(&mut connection, names, wanted, false)?;
+        let Some(condition) = condition else { return Ok(()) };
+        for found in tables.0.values() {
+            let sql = format!("SELECT FROM ONLY {} WHERE ({condition}) LIMIT 0", found.quoted);
+            if let Err(error) = connection.query(&sql) {
+                return Err(refused(&error, &found.listed.name, self.role()).unwrap_or(error.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// As a listing between watermarks does it, on a connection of its own.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a table that we may not read, one that row security hides rows of, and a name that is no captured table;
+    /// and when the server cannot be reached.
     pub fn find_captured(&self, names: &[String], wanted: &dyn Fn(&str) -> bool) -> Result<Tables, Error> {
         self.list_captured(&mut self.connect_snapshot()?, names, wanted, false)
     }

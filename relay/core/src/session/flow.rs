@@ -195,6 +195,9 @@ impl Session {
     pub fn sent_beside(&mut self, bytes: usize) {
         let seq = self.flow.open.map_or(0, |open| open.next_seq);
         self.window.sent(seq, false, bytes);
+        if self.copying.is_careful() {
+            self.copying.sent_careful();
+        }
     }
 
     /// Whether all of the open transaction was handled before.

@@ -29,7 +29,6 @@ pub(crate) enum Takes {
 }
 
 const SPOOL: &str = "streaming of transactions in progress is";
-const SNAPSHOTS: &str = "snapshots are";
 const EXACTLY_ONCE: &str = "exactly-once is";
 const CLOUDEVENTS: &str = "CloudEvents are";
 
@@ -51,10 +50,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     words("outbox.format", &["raw"], CLOUDEVENTS),
     default_only("outbox.dataschema", CLOUDEVENTS),
     words("outbox.on_update", &["ignore", "stop"], "publishing updates is"),
-    default_only("snapshot.mode", SNAPSHOTS),
-    default_only("snapshot.tables", SNAPSHOTS),
-    default_only("snapshot.threads", SNAPSHOTS),
-    default_only("snapshot.chunk", SNAPSHOTS),
     words("delivery.guarantee", &["at-least-once"], EXACTLY_ONCE),
     default_only("delivery.commit_interval", EXACTLY_ONCE),
     words("delivery.on_poison", &["stop", "dlq", "skip"], "holding a key is"),

@@ -5,9 +5,10 @@ use super::plans::{Planned, Plans};
 use super::{Stream, Why};
 use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input};
-use relay_core::{Kind, Lsn, Poison, PoisonReason, Position, Transaction};
+use relay_core::{Change, Kind, Lsn, Poison, PoisonReason, Position, Transaction};
 use relay_encode::dlq::Origin;
 use relay_pgwire::{Body, CopyBoth, ServerError};
+use relay_postgres::snapshot::WATERMARK_PREFIX;
 use relay_postgres::{Assembler, Step, TableId};
 use std::time::{Duration, Instant};
 
@@ -133,7 +134,9 @@ impl Stream {
             let size = frame.size;
             let is_data = matches!(frame.body, Body::XLogData { .. } | Body::Oversize { .. });
             let flow = match frame.body {
-                Body::XLogData { wal_start, send_time_us, payload, .. } => self.message(Place { lsn: wal_start, send_time_us }, payload),
+                Body::XLogData { wal_start, send_time_us, payload, .. } => {
+                    self.message(Place { lsn: wal_start, send_time_us }, payload)
+                }
                 Body::Keepalive { wal_end, reply_requested, .. } => {
                     self.status.saw(Peer::Source);
                     self.session.keepalive(wal_end, reply_requested);
@@ -206,6 +209,9 @@ impl Stream {
         };
         match step {
             Step::Row(table, change) => {
+                if pass.session.watched_table().is_some() {
+                    pass.watch.saw(pass.session, table, &change);
+                }
                 if pass.counts.is_on()
                     && let Some(flow) = pass.open_records(None)
                 {
@@ -239,6 +245,7 @@ impl Stream {
             }
             Step::Table(table, before) => {
                 pass.counts.renamed(table);
+                pass.watch.changed(table);
                 if plans.changed(table) {
                     let now = assembler.relation(table);
                     pass.metrics.schema_change(&now.to_string());
@@ -248,14 +255,29 @@ impl Stream {
                 }
                 Flow::Done
             }
+            Step::Message(Change::Message { prefix: WATERMARK_PREFIX, content, .. }) => {
+                pass.counts.saw(Some(WATERMARK_PREFIX));
+                let content = content.to_vec();
+                self.watermark(place, &content)
+            }
             Step::Message(change) => pass.message(plans, &change),
-            Step::Truncate(truncated) => pass.truncate(plans, assembler, &truncated),
+            Step::Truncate(truncated) => {
+                if pass.session.watched_table().is_some() {
+                    for &table in &truncated.tables {
+                        let relation = assembler.relation(table);
+                        let change = Change::Truncate { relation, is_cascade: false, restarts_identity: false };
+                        pass.watch.saw(pass.session, table, &change);
+                    }
+                }
+                pass.truncate(plans, assembler, &truncated)
+            }
             Step::LooseMessage(change) if pass.config.loose_messages => pass.loose_message(plans, &change),
             Step::LooseMessage(_) | Step::Nothing => Flow::Done,
         }
     }
 
     fn begin(&mut self, transaction: Transaction) -> Flow {
+        self.session.streams(transaction.xid);
         match self.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
             Ok(Begun::Read) => {
                 let counts = self.config.transaction_metadata && !self.session.is_covered();
@@ -284,6 +306,7 @@ impl Stream {
             captures: self.routes.captures(),
             has_unnudged: &mut self.has_unnudged,
             suspicion: &mut self.suspicion,
+            watch: &mut self.watch,
             transaction,
             origin,
             counts,

@@ -158,6 +158,7 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
     let kafka = kafka.build(relay_kafka::Deps { acks }).expect("a producer");
     let (control_sender, control) = mpsc::channel::<Control>();
     Stream::new(Parts {
+        snapshots: None,
         polling: None,
         config: Config {
             name: "steady".into(),

@@ -187,6 +187,12 @@ impl CapturePlan {
         self.key.is_some()
     }
 
+    /// Whether anything tells the rows of the table apart: see [`CapturePlan::identity`].
+    #[must_use]
+    pub fn has_identity(&self) -> bool {
+        !self.identity.is_empty()
+    }
+
     /// Whether changes of that operation are published; rows of snapshots are, whatever this says.
     #[must_use]
     pub fn takes(&self, change: &Change<'_>) -> bool {

@@ -236,6 +236,15 @@ impl Session {
         }
     }
 
+    /// Number of the chunk whose first watermark has come by, and whose second one has not.
+    #[must_use]
+    pub fn watched_chunk(&self) -> Option<u64> {
+        match &self.copying.step {
+            Step::Reading(chunk) | Step::Marking(chunk, _) if self.copying.watch.is_on() => Some(chunk.number),
+            _ => None,
+        }
+    }
+
     /// A row with this key was changed in the watched table.
     pub fn supersede(&mut self, key: &[u8]) {
         self.copying.watch.supersede(key);
