@@ -13,6 +13,7 @@ use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// A server, and how its schema `public` is captured.
 pub(crate) struct Snap {
@@ -76,9 +77,15 @@ impl Snap {
 
 #[track_caller]
 fn until_logged(relay: &Relay, parts: &[&str]) -> String {
-    until(&format!("a line with {parts:?} in {}", relay.logs()), secs(40), || {
-        relay.logs().lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
-    })
+    let until = Instant::now() + secs(60);
+    loop {
+        let logs = relay.logs();
+        if let Some(line) = logs.lines().find(|line| parts.iter().all(|part| line.contains(part))) {
+            return line.to_owned();
+        }
+        assert!(Instant::now() < until, "no line with {parts:?} in {logs}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Operation and marker of each record that is no tombstone.

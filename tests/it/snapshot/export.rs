@@ -153,7 +153,7 @@ fn never_reads_nothing_and_a_subset_reads_its_tables() {
 #[test]
 fn row_security_is_an_error_that_names_table_and_role() {
     let ddl = "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1); ALTER TABLE t ENABLE ROW LEVEL SECURITY; \
-               CREATE POLICY some ON t USING (id > 1)";
+               CREATE POLICY partial ON t USING (id > 1)";
     let snap = Snap::new("rls", Version::V15, &["t"], ddl);
     snap.publish("FOR TABLE t");
     let mut relay = snap.relay("").spawn();
@@ -175,11 +175,11 @@ fn large_values_fit_bounded_memory() {
         let snap = Snap::new(name, Version::V15, &[], ddl);
         let topic = snap.topic("t");
         relay_tests::kafka::Kafka::shared().create_topic(&topic, 1, &[("max.message.bytes", "20000000")]);
+        snap.publish("FOR TABLE t");
         if !is_ours {
-            snap.publish("FOR TABLE t");
             snap.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", snap.name));
         }
-        let relay = snap.relay("delivery.in_flight = \"32MiB\"\n[sink.kafka]\nmax_message = \"16MiB\"").spawn();
+        let relay = snap.relay("delivery.in_flight = \"32MiB\"\n[sink.kafka.properties]\n\"message.max.bytes\" = \"16000000\"").spawn();
         until_logged(&relay, &["snapshot.done"]);
         let records: Vec<Rec> = snap.records("t");
         assert_eq!(records.len(), 40);

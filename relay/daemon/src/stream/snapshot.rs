@@ -6,7 +6,7 @@ mod publish;
 mod request;
 mod watch;
 
-pub(super) use request::Checked;
+pub(crate) use request::Checked;
 pub(crate) use request::{Answer, Request};
 pub(super) use watch::Watch;
 

@@ -125,7 +125,7 @@ impl Stream {
 
 /// A request whose tables were looked at.
 #[derive(Debug)]
-pub(in crate::stream) struct Checked {
+pub(crate) struct Checked {
     tables: Vec<String>,
     filter: Option<String>,
     reply: Sender<Answer>,
