@@ -33,7 +33,8 @@ fn a_slot_that_somebody_made_is_snapshot_beside_the_stream_under_load() {
         check_order(&records);
         let read: Vec<_> = markers(&records).into_iter().filter(|(op, _)| op == "r").collect();
         assert!(!read.is_empty() && read.iter().all(|(_, marker)| marker == "incremental"));
-        let first = records.iter().map(relay_tests::consumer::Rec::json).find(|value| value["op"] == "r").expect("a row");
+        let mut values = records.iter().filter(|record| record.value_text().is_some()).map(relay_tests::consumer::Rec::json);
+        let first = values.find(|value| value["op"] == "r").expect("a row");
         let source = &first["source"];
         assert!(source["txId"].is_null() && source["lsn"].is_null() && source["xmin"].is_null(), "{source}");
     });
@@ -47,7 +48,8 @@ fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
         let mut relay = snap.relay("[snapshot]\nchunk = 500\n[delivery]\nin_flight_events = 2000").spawn();
         until("some chunks to be stored", secs(40), || {
             let stored = relay.run(&["checkpoint", "show"]);
-            String::from_utf8_lossy(&stored.stdout).contains("\"done\":[[").then_some(())
+            let text: String = String::from_utf8_lossy(&stored.stdout).split_whitespace().collect();
+            text.contains("\"done\":[[").then_some(())
         });
         relay.kill_9();
         let before = snap.records("t").len();
@@ -65,6 +67,14 @@ fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
         assert_eq!(is_again, rewrites, "{}", relay.logs());
         assert!(before < 60_000, "the kill came too late: {before}");
         assert!(rewrites || read < 60_000 + before / 2, "{read} rows were read, {before} before the kill");
+    }
+}
+
+struct Release<'a>(&'a relay_tests::postgres::Postgres);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.set("synchronous_standby_names", "");
     }
 }
 
@@ -92,6 +102,8 @@ fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follow
                 })
             })
             .collect();
+        // A failure must not leave the writers waiting.
+        let _guard = Release(db);
         until("updates in the topic that nobody sees yet", secs(30), || {
             let updates = markers(&snap.records("t")).into_iter().filter(|(op, _)| op == "u").count();
             (updates >= 4 * 501).then_some(())

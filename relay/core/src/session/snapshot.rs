@@ -345,6 +345,9 @@ impl Session {
     pub fn request_snapshot(&mut self, tables: Vec<String>, filter: Option<String>) -> u64 {
         self.copying.changed();
         self.copying.is_urgent = true;
+        if matches!(self.copying.step, Step::Pause { .. }) {
+            self.copying.step = Step::Idle;
+        }
         self.copying.position.add(false, tables, filter)
     }
 
@@ -403,7 +406,10 @@ impl Session {
     }
 
     fn next_step(&mut self) {
-        let Some(job) = self.copying.position.jobs.first() else { return };
+        let Some(job) = self.copying.position.jobs.first() else {
+            self.must_look();
+            return;
+        };
         let (job, tables) = (job.number, job.tables.clone());
         if self.copying.tables.is_none() {
             let number = self.copying.next_number();

@@ -271,6 +271,12 @@ impl Stream {
             self.metrics.snapshot_rows(&table, rows);
         }
         let progress = self.session.snapshot_progress();
+        if progress.is_none()
+            && let Ok(mut chunker) = snapshots.chunker.try_lock()
+        {
+            // Nothing is owed: the server's connections are for others.
+            *chunker = None;
+        }
         snapshots.reporter.report(progress.as_ref(), snapshots.total);
         let mut shown = self.status.progress();
         shown.snapshot_rows = snapshots.total;

@@ -42,6 +42,8 @@ pub enum RowAdmission {
 const DIVISOR_MAX: f64 = 65_536.0;
 /// Wait between looks for transactions that must be over first.
 const LOOK_MS: u64 = 500;
+/// Wait before a look that failed is tried again while no snapshot is owed.
+const UNOWED_MS: u64 = 30_000;
 /// Waits before a chunk is read again: doubling.
 const AGAIN_MS: (u64, u64) = (20, 2_000);
 /// After so long a row that was refused, and that nobody parked or skipped, is tried again.
@@ -104,12 +106,22 @@ impl Copying {
 // === impl Session ===
 
 impl Session {
+    /// What earlier processes streamed must be visible before a chunk is read. It is looked at from the beginning of the stream on, so
+    /// that a snapshot which is asked for later does not wait for whoever writes by then. True while it is not.
+    pub(super) fn must_look(&mut self) -> bool {
+        if self.copying.config.is_none() || self.copying.seen.is_passed() {
+            return false;
+        }
+        let number = self.copying.next_number();
+        self.copying.step = Step::Looking(number);
+        let takes_id = self.copying.seen.needs_id();
+        self.order(Order::Look { number, takes_id });
+        true
+    }
+
     pub(super) fn next_chunk(&mut self) {
-        if !self.copying.seen.is_passed() {
-            let number = self.copying.next_number();
-            self.copying.step = Step::Looking(number);
-            let takes_id = self.copying.seen.needs_id();
-            return self.order(Order::Look { number, takes_id });
+        if self.must_look() {
+            return;
         }
         if let Some(chunk) = self.copying.cut() {
             self.copying.step = Step::Reading(chunk.clone());
@@ -121,9 +133,15 @@ impl Session {
         if !matches!(self.copying.step, Step::Looking(asked) if asked == number) {
             return;
         }
+        let is_owed = !self.copying.position.jobs.is_empty();
         let look = match result {
             Ok(look) => look,
-            Err(fault) => return self.copy_failed(fault),
+            Err(fault) if is_owed => return self.copy_failed(fault),
+            // Nobody waits for it; a standby, for one, gives out no transaction ids.
+            Err(_) => {
+                self.copying.step = Step::Pause { until_ms: self.now_ms + UNOWED_MS };
+                return;
+            }
         };
         let is_first = look.id.is_some();
         if let Some(id) = look.id {
@@ -132,7 +150,9 @@ impl Session {
         self.copying.seen.prune(&look.snapshot);
         self.copying.step = Step::Idle;
         if !self.copying.seen.is_passed() && !is_first {
-            self.note(Note::SnapshotWaits);
+            if is_owed {
+                self.note(Note::SnapshotWaits);
+            }
             self.copying.step = Step::Pause { until_ms: self.now_ms + LOOK_MS };
         }
     }
