@@ -119,7 +119,8 @@ impl Rows {
             Some((tag, length)) if length > self.connection.max_message => {
                 return Err(Error::MessageTooLong { tag, length, limit: self.connection.max_message });
             }
-            Some((_, length)) => HEADER + length,
+            // And the head of what follows: whether a line is the last one is told by that.
+            Some((_, length)) => HEADER + length + HEADER,
             None => HEADER,
         };
         let room = wire.input.room(needed);
