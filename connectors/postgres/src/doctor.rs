@@ -82,6 +82,8 @@ pub struct OutboxRule {
     pub timestamp: Option<String>,
     /// Whether `retention` removes its published rows.
     pub is_pruned: bool,
+    /// Whether it is no outbox, but a captured table of which snapshots may be taken.
+    pub is_captured: bool,
 }
 
 /// What an examination found.

@@ -57,7 +57,7 @@ impl Examination<'_> {
             _ => (false, Mark::Keep),
         };
         let mut needed = Vec::new();
-        if self.expected.is_poll || rule.is_pruned {
+        if self.expected.is_poll || rule.is_pruned || rule.is_captured {
             needed.push(("SELECT", "to read the rows"));
         }
         if is_claim || matches!(mark, Mark::Update(_)) {
@@ -76,7 +76,11 @@ impl Examination<'_> {
                     self.add(
                         Finding::fail("PG022", format!("role {role} lacks {right} on {}", table.raw()))
                             .because(format!("relay needs it {why}"))
-                            .so(if right == "DELETE" { "published rows stay" } else { "polling stops at this table" })
+                            .so(match right {
+                                "DELETE" => "published rows stay",
+                                _ if rule.is_captured => "no snapshot can be taken of this table",
+                                _ => "polling stops at this table",
+                            })
                             .cure(format!("GRANT {right} ON {} TO {role};", table.quoted())),
                     );
                 }
@@ -87,7 +91,7 @@ impl Examination<'_> {
 
     /// PG026.
     fn row_security(&mut self, table: &Table, rule: &OutboxRule) {
-        if !self.expected.is_poll && !rule.is_pruned {
+        if !self.expected.is_poll && !rule.is_pruned && !rule.is_captured {
             return;
         }
         match self.ask_one(&format!("SELECT row_security_active({}::oid)", table.oid)) {
@@ -96,7 +100,7 @@ impl Examination<'_> {
                 self.add(
                     Finding::fail("PG026", format!("row security applies to role {role} on {}", table.raw()))
                         .because("relay reads with row_security = off: an error instead of rows that are silently left out")
-                        .so("polling and pruning fail on this table")
+                        .so(if rule.is_captured { "snapshots of this table fail" } else { "polling and pruning fail on this table" })
                         .cure(format!("ALTER ROLE {role} BYPASSRLS;")),
                 );
             }

@@ -122,7 +122,7 @@ fn the_shape_of_status() {
         value,
         json!({
             "name": "orders", "version": "0.1.0", "uptime_seconds": 0, "state": "streaming", "reasons": [], "leader": true,
-            "mode": "log", "guarantee": "at-least-once",
+            "mode": "log", "guarantee": "at-least-once", "snapshot": null,
             "slot": {
                 "name": "relay_orders", "active_pid": 4711, "confirmed_lsn": "0/1000", "restart_lsn": "0/800",
                 "retained_bytes": 0x2800, "wal_status": "reserved", "safe_wal_bytes": null

@@ -33,6 +33,7 @@ pub(crate) fn captures(rules: &mut Rules<'_>) {
         let hint = "add `messages = [\"*\"]`, or the prefixes that you want";
         rules.error(Kind::ConfigConflict, "source.log.nontransactional_messages", message, hint);
     }
+    snapshots(rules);
     let format = crate::parts::format(settings);
     let all = settings.capture.iter().map(crate::parts::capture_settings).collect();
     for (index, error) in relay_encode::Captures::new(all, &format).err().unwrap_or_default() {
@@ -44,6 +45,28 @@ pub(crate) fn captures(rules: &mut Rules<'_>) {
         if !rules.has_finding(&key) {
             rules.error(error.kind, &key, error.message, error.hint);
         }
+    }
+}
+
+/// `[snapshot]`: only captured tables are read as a whole.
+fn snapshots(rules: &mut Rules<'_>) {
+    const THREADS_MAX: u32 = 64;
+    let settings = rules.settings;
+    if settings.snapshot.threads > THREADS_MAX {
+        let message = format!("`threads` is {}: each is a connection of its own, and at most {THREADS_MAX} are used", settings.snapshot.threads);
+        rules.error(Kind::ConfigValue, "snapshot.threads", message, "4 keep most servers busy");
+    }
+    let (Ok(routes), false) = (crate::parts::routes(settings), settings.snapshot.tables.is_empty()) else { return };
+    for (index, table) in settings.snapshot.tables.iter().enumerate() {
+        let (message, hint) = if routes.names_outbox(table) {
+            let message = format!("`{table}` is an outbox table, and snapshots are of captured tables alone");
+            (message, "leave it out: its rows are events, and come by the stream")
+        } else if !routes.captures().names_table(table) {
+            (format!("no `[[capture]]` takes table `{table}`"), "name a captured table exactly, as schema.table")
+        } else {
+            continue;
+        };
+        rules.error(Kind::ConfigConflict, &format!("snapshot.tables[{index}]"), message, hint);
     }
 }
 

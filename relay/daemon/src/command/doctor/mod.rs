@@ -177,7 +177,8 @@ fn expected(settings: &Settings, routes: &Routes, captures: &Captures, stored: &
         is_poll: settings.source.mode == SourceMode::Poll,
         outbox: Arc::new(move |name: &str| {
             let (retention, timestamp) = rules.retention(name).unwrap_or_default();
-            OutboxRule { rule: rules.poll_rule(name), timestamp, is_pruned: retention.is_some() }
+            let is_captured = rules.captures().names_table(name) && !rules.names_outbox(name);
+            OutboxRule { rule: rules.poll_rule(name), timestamp, is_pruned: retention.is_some(), is_captured }
         }),
     }
 }
