@@ -12,13 +12,17 @@ pub(crate) struct Shape {
     rows_per_transaction: u64,
     /// Rows name one of so many topics; 0 = they name none, and their aggregate type makes one.
     topics: u64,
+    /// A plain table of eight columns instead of an outbox.
+    is_captured: bool,
 }
 
 /// Committed rows, and a slot that has read none of them. The slot keeps the WAL for all rounds.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    /// Table and publication.
+    /// Table and publication; the table is no outbox where rows are captured.
     pub(crate) outbox: Outbox,
+    /// `[[outbox]]` or `[[capture]]` as relay.toml has it.
+    pub(crate) route: String,
     /// How many rows.
     pub(crate) rows: u64,
     /// A WAL position behind the last commit.
@@ -39,7 +43,7 @@ const PAYLOAD_BYTES: u64 = 315;
 impl Shape {
     /// Ten rows a transaction, one topic of four partitions.
     pub(crate) fn batch(rows: u64) -> Shape {
-        Shape { name: "batch", rows, rows_per_transaction: 10, topics: 0 }
+        Shape { name: "batch", rows, rows_per_transaction: 10, topics: 0, is_captured: false }
     }
 
     /// Ten rows a transaction, one topic, for polling.
@@ -47,18 +51,25 @@ impl Shape {
         Shape { name: "polled", ..Shape::batch(rows) }
     }
 
+    /// Ten rows a transaction of a table with eight columns.
+    pub(crate) fn captured(rows: u64) -> Shape {
+        Shape { name: "captured", is_captured: true, ..Shape::batch(rows) }
+    }
+
     /// One row a transaction, one topic.
     pub(crate) fn single(rows: u64) -> Shape {
-        Shape { name: "single", rows: rows * 3 / 10, rows_per_transaction: 1, topics: 0 }
+        Shape { name: "single", rows: rows * 3 / 10, rows_per_transaction: 1, ..Shape::batch(rows) }
     }
 
     /// Ten rows a transaction over a thousand topics.
     pub(crate) fn topics(rows: u64) -> Shape {
-        Shape { name: "topics", rows: rows * 3 / 10, rows_per_transaction: 10, topics: 1_000 }
+        Shape { name: "topics", rows: rows * 3 / 10, topics: 1_000, ..Shape::batch(rows) }
     }
 
     fn topic_names(&self) -> Vec<String> {
         match self.topics {
+            // The pipeline has another name in each round.
+            0 if self.is_captured => vec![format!("bench.public.{}", self.name)],
             0 => vec![format!("outbox.event.{}", self.name)],
             n => (0..n).map(|i| format!("bench.topic.{i:04}")).collect(),
         }
@@ -66,7 +77,20 @@ impl Shape {
 
     /// One statement that commits as it goes. Numbers have a fixed width, so that every payload has the same length.
     fn statement(&self, table: &str) -> String {
-        let Shape { name, rows, rows_per_transaction, topics } = self;
+        let Shape { name, rows, rows_per_transaction, topics, is_captured } = self;
+        if *is_captured {
+            return format!(
+                "DO $$ DECLARE i bigint := 0; BEGIN
+WHILE i < {rows} LOOP
+  INSERT INTO {table} SELECT i + g, 1000000 + (i + g) % 1000000, 'placed', 1499.00 + (i + g) % 1000,
+    '2026-01-02 03:04:05.678901+00'::timestamptz + (i + g) * interval '1 ms', (i + g) % 3 = 0,
+    'SKU-' || lpad(((i + g) % 10000)::text, 6, '0'), 'left at the door, ' || md5((i + g)::text)
+  FROM generate_series(1, least({rows_per_transaction}, {rows} - i)) g;
+  COMMIT;
+  i := i + {rows_per_transaction};
+END LOOP; END $$"
+            );
+        }
         let topic = match topics {
             0 => "NULL".to_owned(),
             n => format!("'bench.topic.' || lpad(((i + g) % {n})::text, 4, '0')"),
@@ -93,7 +117,14 @@ END LOOP; END $$"#
 impl Backlog {
     /// Makes table, publication and slot in this order, then writes.
     pub(crate) fn write(db: &Postgres, shape: &Shape) -> Backlog {
-        let outbox = db.prepare_outbox(shape.name);
+        let (outbox, route) = match shape.is_captured {
+            true => captured(db, shape.name),
+            false => {
+                let outbox = db.prepare_outbox(shape.name);
+                let route = format!("[[outbox]]\ntable = {:?}", outbox.table);
+                (outbox, route)
+            }
+        };
         let slot = format!("bench_{}", shape.name);
         db.sql(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
         let begin = Instant::now();
@@ -109,6 +140,7 @@ impl Backlog {
             topics: shape.topic_names(),
             partitions: if shape.topics == 0 { 4 } else { 1 },
             outbox,
+            route,
             end,
             slot,
             shape: shape.clone(),
@@ -140,12 +172,32 @@ impl Backlog {
 
     fn tell(&self, db: &Postgres, took: Duration) {
         let table = &self.outbox.table;
+        if self.shape.is_captured {
+            return println!("backlog {table}: {} rows, written in {took:.1?}, ends at {}", self.rows, self.end);
+        }
         let shape = format!("SELECT count(*)::text || ' rows, payload ' || min(octet_length(payload::text)) FROM {table}");
         let most = db.sql(&format!("SELECT max(octet_length(payload::text)) FROM {table}")).number();
         println!("backlog {table}: {} to {most} bytes, written in {took:.1?}, ends at {}", db.sql(&shape).one(), self.end);
         let off = most.unsigned_abs().abs_diff(PAYLOAD_BYTES);
         assert!(off <= 5, "a payload is meant to have about {PAYLOAD_BYTES} bytes, not {most}");
     }
+}
+
+/// A table of eight columns and its publication, and the capture of it.
+fn captured(db: &Postgres, name: &str) -> (Outbox, String) {
+    let table = format!("public.{name}");
+    db.sql(&format!(
+        "CREATE TABLE {table} (id bigint PRIMARY KEY, customer integer NOT NULL, status text NOT NULL, total numeric(12,2) NOT NULL, \
+         placed_at timestamptz NOT NULL, is_paid boolean NOT NULL, sku varchar(20), note text); \
+         CREATE PUBLICATION relay_{name} FOR TABLE {table}; GRANT SELECT ON {table} TO relay"
+    ));
+    let outbox = Outbox {
+        pipeline: name.to_owned(),
+        publication: format!("relay_{name}"),
+        slot: format!("relay_{name}"),
+        table: table.clone(),
+    };
+    (outbox, format!("format.topic_prefix = \"bench\"\n[[capture]]\ntables = [{table:?}]"))
 }
 
 /// Drops a slot as soon as its reader has let go of it.

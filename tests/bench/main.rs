@@ -4,6 +4,7 @@
 //! two runs must not be compared, only the ratios within one; a missed bar is printed and never ends in an error.
 
 mod backlog;
+mod copy;
 mod cpu;
 mod drain;
 mod idle;
@@ -19,9 +20,11 @@ mod report;
 mod run;
 mod servers;
 mod settings;
+mod snapshot;
 mod walsender;
 mod watcher;
 mod watermarks;
+mod wide;
 
 use std::process::ExitCode;
 
@@ -82,6 +85,19 @@ fn measure(settings: &Settings) -> Result<Report, String> {
             backlog.remove(&servers.db);
         }
     }
+    if settings.wants_any(&[Scenario::Capture, Scenario::Schemas]) {
+        let mut backlog = Backlog::write(&servers.db, &Shape::captured(settings.rows));
+        drain_into(&mut report, settings, &servers, &backlog, Scenario::Capture);
+        backlog.route.insert_str(0, "format.schemas = true\n");
+        drain_into(&mut report, settings, &servers, &backlog, Scenario::Schemas);
+        backlog.remove(&servers.db);
+    }
+    if settings.wants(Scenario::Snapshot) {
+        report.snapshotted(snapshot::measure(settings, &servers));
+    }
+    if settings.wants(Scenario::Wide) {
+        report.wide(wide::measure(settings, &servers));
+    }
     if settings.wants(Scenario::Latency) {
         report.latency(latency::measure(settings, &servers));
     }
@@ -100,7 +116,9 @@ fn drain_into(report: &mut Report, settings: &Settings, servers: &Servers, backl
     }
     println!("\n# {scenario}");
     let contenders: &[Contender] = match scenario {
-        Scenario::Drain => &[Contender::Recvlogical, Contender::Relay, Contender::Producer],
+        Scenario::Drain | Scenario::Capture | Scenario::Schemas => {
+            &[Contender::Recvlogical, Contender::Relay, Contender::Producer]
+        }
         _ => &[Contender::Recvlogical, Contender::Relay],
     };
     let wire = if scenario == Scenario::Unix { Wire::Unix } else { Wire::Tcp };

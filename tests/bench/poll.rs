@@ -1,7 +1,5 @@
 //! Turns a table of committed rows into the time that polling takes to publish them, beside a COPY of the same rows to /dev/null.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use postgres::NoTls;
@@ -14,7 +12,7 @@ use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::watcher::Watcher;
 use crate::watermarks::Watermarks;
-use crate::{pace, relay};
+use crate::{copy, pace, relay};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -98,22 +96,8 @@ pub(crate) fn measure(settings: &Settings, servers: &Servers) -> Result<Polled, 
 /// PostgreSQL's own way of reading the rows in order and throwing them away.
 fn copy(servers: &Servers, backlog: &Backlog) -> Result<f64, String> {
     let sql = format!("COPY (SELECT * FROM {} ORDER BY seq) TO STDOUT", backlog.outbox.table);
-    let start = Instant::now();
-    let status = Command::new(psql(&servers.recvlogical)?)
-        .args(["-X", "-q", "-d", &servers.db.url("relay"), "-c", &sql])
-        .stdout(Stdio::null())
-        .status()
-        .map_err(|e| format!("run psql: {e}"))?;
-    if !status.success() {
-        return Err(format!("psql: {status}"));
-    }
-    Ok(backlog.rows as f64 / start.elapsed().as_secs_f64())
-}
-
-/// psql lies beside pg_recvlogical.
-fn psql(recvlogical: &Path) -> Result<PathBuf, String> {
-    let psql = recvlogical.with_file_name("psql");
-    if psql.is_file() { Ok(psql) } else { Err(format!("there is no psql beside {}", recvlogical.display())) }
+    let took = copy::copy_out(servers, &[sql])?;
+    Ok(backlog.rows as f64 / took.as_secs_f64())
 }
 
 /// Publishes the table once; rows a second from the first look on, CPU a row, peak memory.

@@ -50,7 +50,7 @@ pub(crate) fn drain(servers: &Servers, backlog: &Backlog, url: &str, name: &str,
         false => Some(Watermarks::of(&servers.kafka.brokers(), &backlog.topics, backlog.partitions)?),
     };
     let publication = &backlog.outbox.publication;
-    let builder = relay::Builder::new(name).url(url).table(&backlog.outbox.table);
+    let builder = relay::Builder::new(name).url(url).toml(&backlog.route);
     let builder = builder.toml(&format!("source.log.publication = {publication:?}"));
     let scratch = Scratch::new("bench");
     let builder = match is_stdout {

@@ -7,6 +7,7 @@ use crate::latency::Measured;
 use crate::poll::Polled;
 use crate::run::{Contender, Run};
 use crate::settings::Scenario;
+use crate::snapshot::Snapshotted;
 
 /// All that a run has found.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl Report {
         }
         if let Some(bytes) = relay.as_ref().and_then(|run| run.peak_rss_bytes) {
             let mib = bytes as f64 / 1_048_576.0;
-            let has_bar = scenario == Scenario::Drain;
+            let has_bar = matches!(scenario, Scenario::Drain | Scenario::Capture | Scenario::Schemas);
             // Three times a row of a few hundred bytes is below the last digit.
             let bar = has_bar.then(|| Bar::at_most(mib, MEMORY_MIB, &format!("<= {MEMORY_MIB:.0} MiB + 3 rows")));
             self.push(format!("{scenario}: peak RSS"), format!("{mib:.1} MiB"), "–".into(), "–".into(), bar);
@@ -102,6 +103,49 @@ impl Report {
                 self.push("idle: CPU".into(), format!("{percent:.1} %"), "–".into(), "–".into(), Some(bar));
             }
             Err(e) => self.failures.push(format!("idle: {e}")),
+        }
+    }
+
+    /// Takes the snapshot in.
+    pub(crate) fn snapshotted(&mut self, found: Result<Vec<Snapshotted>, String>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(e) => return self.failures.push(format!("snapshot: {e}")),
+        };
+        for Snapshotted { connections, copy, relay, bare, cpu_us, rss_bytes } in found {
+            self.lines.push(Line::ratio(
+                format!("snapshot: rate with {connections} connection(s)"),
+                format!("{relay:.0} rows/s"),
+                format!("{copy:.0} rows/s (COPY table TO STDOUT)"),
+                relay / copy,
+                Some(Bar::at_least(relay / copy, 0.6)),
+            ));
+            self.lines.push(Line::ratio(
+                format!("snapshot: rate with {connections} connection(s)"),
+                format!("{relay:.0} rows/s"),
+                format!("{bare:.0} rows/s (bare producer)"),
+                relay / bare,
+                None,
+            ));
+            let mib = rss_bytes as f64 / 1_048_576.0;
+            let bar = Bar::at_most(mib, MEMORY_MIB, &format!("<= {MEMORY_MIB:.0} MiB + 3 rows"));
+            let (what, cost) =
+                (format!("snapshot: CPU, peak RSS with {connections}"), format!("{cpu_us:.2} us/row, {mib:.1} MiB"));
+            self.push(what, cost, "–".into(), "–".into(), Some(bar));
+        }
+    }
+
+    /// Takes the memory of large rows in.
+    pub(crate) fn wide(&mut self, found: Result<Vec<(&'static str, u64, u64)>, String>) {
+        match found {
+            Ok(found) => {
+                for (what, peak, largest_row) in found {
+                    let (mib, row) = (peak as f64 / 1_048_576.0, largest_row as f64 / 1_048_576.0);
+                    let bar = Bar::at_most(mib, MEMORY_MIB + 3.0 * row, &format!("<= {MEMORY_MIB:.0} MiB + 3 x {row:.1} MiB"));
+                    self.push(format!("wide: peak RSS, {what}"), format!("{mib:.1} MiB"), "–".into(), "–".into(), Some(bar));
+                }
+            }
+            Err(e) => self.failures.push(format!("wide: {e}")),
         }
     }
 
@@ -212,6 +256,7 @@ impl Bar {
 fn against_reader(scenario: Scenario, relay: &Run, reader: &Run, runs: &[Run]) -> Vec<Line> {
     let wanted = match scenario {
         Scenario::Drain => Some(1.0),
+        Scenario::Capture => Some(0.95),
         Scenario::Single => Some(0.9),
         _ => None,
     };
@@ -235,7 +280,12 @@ fn against_reader(scenario: Scenario, relay: &Run, reader: &Run, runs: &[Run]) -
 }
 
 fn against_producer(scenario: Scenario, relay: &Run, bare: &Run) -> Vec<Line> {
-    let mut lines = vec![cpu(scenario, "CPU", (relay, relay.cpu), (bare, bare.cpu), Some(1.6))];
+    let wanted = match scenario {
+        Scenario::Capture => Some(2.2),
+        Scenario::Schemas => None,
+        _ => Some(1.6),
+    };
+    let mut lines = vec![cpu(scenario, "CPU", (relay, relay.cpu), (bare, bare.cpu), wanted)];
     if let (Some(ours), Some(theirs)) = (relay.broker, bare.broker) {
         lines.push(cpu(scenario, "broker CPU", (relay, ours), (bare, theirs), None));
     }

@@ -41,6 +41,14 @@ pub(crate) enum Scenario {
     Idle,
     /// Everything about polling.
     Poll,
+    /// Rows of eight columns in Debezium's envelope.
+    Capture,
+    /// The same with schemas.
+    Schemas,
+    /// A table that is snapshotted.
+    Snapshot,
+    /// Rows of 200 columns and values of 16 MiB.
+    Wide,
 }
 
 // === impl Settings ===
@@ -84,7 +92,7 @@ impl Settings {
 // === impl Scenario ===
 
 impl Scenario {
-    const ALL: [Scenario; 8] = [
+    const ALL: [Scenario; 12] = [
         Scenario::Drain,
         Scenario::Unix,
         Scenario::Stdout,
@@ -93,6 +101,10 @@ impl Scenario {
         Scenario::Latency,
         Scenario::Idle,
         Scenario::Poll,
+        Scenario::Capture,
+        Scenario::Schemas,
+        Scenario::Snapshot,
+        Scenario::Wide,
     ];
 
     /// The name on the command line.
@@ -106,6 +118,10 @@ impl Scenario {
             Scenario::Latency => "latency",
             Scenario::Idle => "idle",
             Scenario::Poll => "poll",
+            Scenario::Capture => "capture",
+            Scenario::Schemas => "schemas",
+            Scenario::Snapshot => "snapshot",
+            Scenario::Wide => "wide",
         }
     }
 }

@@ -10,7 +10,7 @@ use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
 use relay_tests::relay::{Builder, Relay};
 use relay_tests::versions::Version;
-use relay_tests::wait::{secs, until};
+use relay_tests::wait::{secs, try_until, until};
 use serde_json::Value;
 
 /// A server whose schema `public` is captured, and a relay that streams it.
@@ -28,13 +28,19 @@ impl Captured {
     /// Makes the tables, each with a topic of one partition, and a publication of them; starts a relay with more of a configuration.
     fn start(name: &str, version: Version, tables: &[&str], ddl: &str, toml: &str) -> Self {
         let name = format!("{name}{}", version as u32);
+        let ddl = &ddl.replace("{name}", &name);
         let db = Postgres::start(version);
         db.prepare_roles();
         db.sql(ddl);
-        let list = if tables.is_empty() { String::new() } else { format!("FOR TABLE {}", tables.join(", ")) };
-        db.sql(&format!("CREATE PUBLICATION relay_{name} {list} WITH (publish_via_partition_root = true)"));
+        if !ddl.contains("CREATE PUBLICATION") {
+            let list = if tables.is_empty() { String::new() } else { format!("FOR TABLE {}", tables.join(", ")) };
+            db.sql(&format!("CREATE PUBLICATION relay_{name} {list} WITH (publish_via_partition_root = true)"));
+        }
         for table in tables {
             Kafka::shared().create_topic(&format!("{name}.public.{table}"), 1, &[]);
+        }
+        for topic in ["message", "transaction"] {
+            Kafka::shared().create_topic(&format!("{name}.{topic}"), 1, &[]);
         }
         let relay = builder(&db, &name, toml).spawn();
         let mut captured = Self { db, relay, name };
@@ -54,11 +60,14 @@ impl Captured {
 
     #[track_caller]
     fn records_of(&self, topic: &str, count: usize) -> Vec<Rec> {
+        let kafka = Kafka::shared();
+        kafka.until_topic_exists(topic, secs(30));
         let mut found = Vec::new();
-        until(&format!("{count} records in {topic}, with {found:?} and the log {}", self.relay.logs()), secs(30), || {
-            found = read_all(&Kafka::shared().brokers(), &[topic], Isolation::Committed);
+        let records = try_until(secs(30), || {
+            found = read_all(&kafka.brokers(), &[topic], Isolation::Committed);
             (found.len() >= count).then(|| std::mem::take(&mut found))
-        })
+        });
+        records.unwrap_or_else(|| panic!("{count} records in {topic}: {:?}\n{}", shapes(&found), self.relay.logs()))
     }
 
     /// The log has a line with all of these.
@@ -71,7 +80,8 @@ impl Captured {
 }
 
 fn builder(db: &Postgres, name: &str, toml: &str) -> Builder {
-    let toml = if toml.contains("[[capture]]") { toml.to_owned() } else { format!("{toml}\n[[capture]]\ntables = [\"public.*\"]") };
+    let toml =
+        if toml.contains("[[capture]]") { toml.to_owned() } else { format!("{toml}\n[[capture]]\ntables = [\"public.*\"]") };
     Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(QUICK).toml(&toml)
 }
 

@@ -1,5 +1,6 @@
 //! Provokes each check of `relay doctor` on real servers, compares the cure, and where the cure is SQL runs it and looks again.
 
+mod capture;
 mod poll;
 
 use crate::scene::Scene;

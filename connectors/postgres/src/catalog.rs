@@ -63,11 +63,7 @@ fn columns(connection: &mut Connection, table: Oid) -> Result<Vec<CatalogColumn>
          WHERE a.attrelid = {table} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
     ))?;
     let column = |row: &Row| {
-        Ok(CatalogColumn {
-            name: text(row, 0)?.into(),
-            is_nullable: text(row, 1)? != "t",
-            default: row.get(2).map(Into::into),
-        })
+        Ok(CatalogColumn { name: text(row, 0)?.into(), is_nullable: text(row, 1)? != "t", default: row.get(2).map(Into::into) })
     };
     rows.iter().map(column).collect()
 }

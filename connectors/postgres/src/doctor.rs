@@ -1,5 +1,6 @@
 //! Looks at a server before or beside a running pipeline, and says what would not work and how to cure it.
 
+mod identity;
 mod outbox;
 mod publication;
 mod role;
@@ -12,10 +13,11 @@ use crate::error::Error;
 use crate::inspect::server_version;
 use crate::poll::PollRule;
 use crate::source::{Source, Wanted};
-use relay_core::Relation;
+use relay_core::{Catalog, Oid, Relation};
 use relay_pgwire::{Connection, Row};
 use std::fmt;
 use std::sync::Arc;
+use tables::Table;
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub struct Expected {
     pub wal_budget_bytes: Option<u64>,
     /// Whether rows are polled, and not read from the log.
     pub is_poll: bool,
+    /// Whether a capture takes the changes of that table, and no outbox.
+    pub captured: Wanted,
     /// What a table that a route names is to relay.
     pub outbox: Arc<dyn Fn(&str) -> OutboxRule + Send + Sync>,
 }
@@ -93,6 +97,8 @@ pub struct Examined {
     pub findings: Vec<Finding>,
     /// The shapes of the tables that routes name, as the publication sends them; why they could not be read.
     pub relations: Option<Result<Vec<Relation>, String>>,
+    /// What the catalog adds to the shapes of captured tables.
+    pub catalogs: Vec<(Oid, Catalog)>,
 }
 
 /// A server that let us in.
@@ -112,12 +118,12 @@ struct Examination<'a> {
 }
 
 /// Every check of this module, in the order printed.
-pub const CHECKS: [&str; 17] = [
-    "PG001", "PG002", "PG003", "PG004", "PG005", "PG006", "PG007", "PG008", "PG010", "PG013", "PG018", "PG021", "PG022", "PG023",
-    "PG025", "PG026", "PG027",
+pub const CHECKS: [&str; 18] = [
+    "PG001", "PG002", "PG003", "PG004", "PG005", "PG006", "PG007", "PG008", "PG010", "PG011", "PG013", "PG018", "PG021", "PG022",
+    "PG023", "PG025", "PG026", "PG027",
 ];
 /// Those that only the log needs.
-const OF_THE_LOG: [&str; 7] = ["PG003", "PG004", "PG005", "PG006", "PG008", "PG010", "PG025"];
+const OF_THE_LOG: [&str; 8] = ["PG003", "PG004", "PG005", "PG006", "PG008", "PG010", "PG011", "PG025"];
 /// Those that look at tables.
 const OF_TABLES: [&str; 5] = ["PG013", "PG021", "PG022", "PG026", "PG027"];
 
@@ -152,7 +158,7 @@ pub fn examine(source: &Source, reached: Reached, expected: &Expected) -> Examin
     if !is_known {
         let rest = CHECKS.iter().skip(2).map(|id| Finding::skip(id, "not looked at: the server is too old (PG002)"));
         examination.findings.extend(rest);
-        return Examined { findings: examination.findings, relations: None };
+        return Examined { findings: examination.findings, ..Examined::default() };
     }
     let slot = if expected.is_poll {
         examination.findings.extend(OF_THE_LOG.iter().map(|id| Finding::skip(id, "not looked at: source.mode is \"poll\"")));
@@ -169,16 +175,24 @@ pub fn examine(source: &Source, reached: Reached, expected: &Expected) -> Examin
         slot
     };
     let tables = examination.tables();
+    let mut catalogs = Vec::new();
     let relations = match tables {
         Ok(tables) => {
             if !expected.is_poll {
                 examination.publication(&tables, slot.is_some());
+                examination.identities(&tables);
             }
-            examination.outboxes(&tables);
-            Some(examination.relations(&tables))
+            let (captured, outboxes): (Vec<Table>, Vec<Table>) =
+                tables.iter().cloned().partition(|table| (expected.captured)(&table.raw()));
+            examination.outboxes(&outboxes, &captured);
+            let relations = examination.relations(&tables);
+            if let Ok(relations) = &relations {
+                catalogs = examination.catalogs(relations, &captured);
+            }
+            Some(relations)
         }
         Err(reason) => {
-            let ids = OF_TABLES.iter().chain((!expected.is_poll).then_some(&"PG010"));
+            let ids = OF_TABLES.iter().chain(["PG010", "PG011"].iter().filter(|_| !expected.is_poll));
             examination.findings.extend(ids.map(|id| Finding::skip(id, &reason)));
             Some(Err(reason))
         }
@@ -187,7 +201,7 @@ pub fn examine(source: &Source, reached: Reached, expected: &Expected) -> Examin
     examination.superuser();
     let mut findings = examination.findings;
     findings.sort_by_key(|finding| finding.id);
-    Examined { findings, relations }
+    Examined { findings, relations, catalogs }
 }
 
 // === impl Examination ===

@@ -16,7 +16,8 @@ impl Source {
         let mut connection = self.connect()?;
         let tables = wanted_tables(&mut connection, wanted)?;
         if tables.is_empty() && needs_tables {
-            let message = "no table fits the `table` of any [[outbox]], nor the `tables` of any [[capture]]; create the table first";
+            let message =
+                "no table fits the `table` of any [[outbox]], nor the `tables` of any [[capture]]; create the table first";
             return Err(Error::Publication(message.into()));
         }
         if self.config().publish > Publish::Inserts {
@@ -43,6 +44,18 @@ impl Source {
             quote_identifier(&config.publication),
             config.publish.operations()
         )
+    }
+
+    /// The tables that the publication has now, as `schema.table`, sorted.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub fn published_tables(&self, connection: &mut Connection) -> Result<Vec<String>, Error> {
+        let rows = connection.query(&format!(
+            "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = {} ORDER BY 1",
+            quote_literal(&self.config().publication)
+        ))?;
+        Ok(rows.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect())
     }
 
     /// A hash of the publication's options and tables and of what else decides which changes the stream carries; `None` when the

@@ -193,7 +193,7 @@ proptest! {
 #[test]
 fn a_change_of_several_records_counts_only_with_its_last() {
     let acks = Acks::new(64);
-    let mut window = Window::new(std::sync::Arc::clone(&acks), Limits { bytes: 1 << 20, events: 64 });
+    let mut window = Window::new(Arc::clone(&acks), Limits { bytes: 1 << 20, events: 64 });
     window.start_at(Frontier { end_lsn: Lsn(10), inside: None });
     window.begin(Lsn(20), 0);
     // What comes before the first change, a change of one record, one of two.

@@ -43,11 +43,13 @@ pub(crate) fn start(
         let mut look_at = Instant::now();
         let mut outboxes_at = look_at;
         let mut unlogged = None;
+        let mut published = None;
         loop {
             if Instant::now() >= look_at {
                 look_at += if look(&source, &mut connection, &status, &metrics, pairs.is_some()) { INTERVAL } else { RETRY };
                 if pairs.is_some() {
                     warn_of_unlogged(&source, &mut connection, &routes, &mut unlogged);
+                    tell_published(&source, &mut connection, &routes, &mut published);
                 }
                 if Instant::now() >= outboxes_at {
                     outboxes_at = Instant::now();
@@ -190,6 +192,33 @@ fn warn_of_unlogged(source: &Source, connection: &mut Option<Connection>, routes
         );
     }
     *told = found;
+}
+
+/// The stream says nothing when a table leaves the publication, or is dropped: its rows only cease to come.
+fn tell_published(source: &Source, connection: &mut Option<Connection>, routes: &Routes, told: &mut Option<Vec<String>>) {
+    let Some(open) = connection else { return };
+    let Ok(now) = source.published_tables(open) else { return };
+    if let Some(before) = told {
+        for table in before.iter().filter(|table| !now.contains(table) && routes.names_table(table)) {
+            tracing::warn!(
+                event = "publication.table_gone",
+                table,
+                hint = "`relay doctor` prints what brings it back: ALTER PUBLICATION … ADD TABLE …",
+                "the publication does not have {table} any more: what is written to it now is not published"
+            );
+        }
+        for table in now.iter().filter(|table| !before.contains(table)) {
+            match routes.names_table(table) {
+                true => tracing::info!(event = "publication.table_added", table, "the publication has {table} from now on"),
+                false => tracing::warn!(
+                    event = "publication.table_unrouted",
+                    table,
+                    "the publication has {table} from now on, and no [[outbox]] and no [[capture]] names it"
+                ),
+            }
+        }
+    }
+    *told = Some(now);
 }
 
 /// With `synchronous_standby_names` of `*`, or one that names us, relay is a synchronous standby, and every commit waits for Kafka.

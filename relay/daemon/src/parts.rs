@@ -213,6 +213,7 @@ pub(crate) fn kafka(settings: &Settings) -> Result<relay_kafka::Config, String> 
     config.partitioner = kafka.partitioner.as_str().to_owned();
     config.allowed_topics = kafka.allowed_topics.clone();
     config.max_topics = kafka.max_topics as usize;
+    config.configured_topics = captures(settings)?.topics(settings.format.heartbeat_interval.is_some());
     config.checkpoint_topic = settings.delivery.checkpoint_topic.clone();
     config.dlq_topic =
         (settings.delivery.on_poison == crate::settings::OnPoison::Dlq).then(|| settings.delivery.dlq_topic.clone());

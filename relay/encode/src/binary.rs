@@ -21,6 +21,25 @@ pub(crate) fn decode_bytea(text: &[u8], out: &mut Vec<u8>) -> bool {
     wrong == 0
 }
 
+/// Fills `out` with the bytes of twice as many hex digits; false when one is no digit or their number is another.
+#[must_use]
+pub(crate) fn decode_hex_into(digits: &[u8], out: &mut [u8]) -> bool {
+    let (pairs, odd) = digits.as_chunks::<2>();
+    let mut wrong = 0;
+    for (&[high, low], byte) in pairs.iter().zip(out.iter_mut()) {
+        let (high, low) = (HEX_VALUE[high as usize], HEX_VALUE[low as usize]);
+        wrong |= (high | low) & 0xF0;
+        *byte = high << 4 | low & 15;
+    }
+    wrong == 0 && odd.is_empty() && pairs.len() == out.len()
+}
+
+/// Appends two hex digits in upper case.
+pub(crate) fn write_hex_upper(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+}
+
 const HEX_VALUE: [u8; 256] = {
     let mut table = [0xFF; 256];
     let mut digit = 0;

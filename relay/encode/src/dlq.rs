@@ -1,6 +1,7 @@
 //! An event that cannot be published becomes a record of the dlq topic (event-format.md, section 16).
 
 use crate::binary;
+use crate::capture::CapturePlan;
 use crate::field::oid;
 use crate::json;
 use relay_core::change::OldRow;
@@ -47,6 +48,8 @@ pub enum Fault<'a> {
 pub enum Origin<'a> {
     /// The change itself.
     Change(&'a Change<'a>),
+    /// The change of a captured table, of which the record shows no more than the plan does.
+    Captured(&'a Change<'a>, &'a CapturePlan),
     /// A frame that was drained for its size: only its table and operation are known.
     Drained {
         /// The table, when the frame's head named one.
@@ -54,6 +57,27 @@ pub enum Origin<'a> {
         /// `insert`, `update`, `delete`, `message`.
         operation: &'a str,
     },
+}
+
+// === impl Origin ===
+
+impl<'a> Origin<'a> {
+    /// The table, where there is one.
+    #[must_use]
+    pub fn relation(self) -> Option<&'a Relation> {
+        match self {
+            Origin::Change(change) | Origin::Captured(change, _) => change.relation(),
+            Origin::Drained { relation, .. } => relation,
+        }
+    }
+
+    fn change(self) -> Option<(&'a Change<'a>, Option<&'a CapturePlan>)> {
+        match self {
+            Origin::Change(change) => Some((change, None)),
+            Origin::Captured(change, plan) => Some((change, Some(plan))),
+            Origin::Drained { .. } => None,
+        }
+    }
 }
 
 /// Writes the dlq record into `out`, which is cleared first. `failed` is the event as far as it was built; when it has no value
@@ -106,15 +130,12 @@ fn write_headers(entry: &Entry<'_>, origin: Origin<'_>, failed: &Event, out: &mu
     text("relay-origin-slot", entry.slot);
     text("relay-origin-pos", &entry.position.to_string());
     text("relay-origin-xid", &entry.xid.0.to_string());
-    let relation = match origin {
-        Origin::Change(change) => change.relation(),
-        Origin::Drained { relation, .. } => relation,
-    };
+    let relation = origin.relation();
     if let Some(relation) = relation {
         text("relay-origin-table", &relation.to_string());
     }
-    if let Origin::Change(change) = origin
-        && write_primary_key(change, out.out())
+    if let Some((change, plan)) = origin.change()
+        && write_primary_key(change, plan, out.out())
     {
         out.end_header("relay-origin-pk");
     }
@@ -142,9 +163,10 @@ fn write_headers(entry: &Entry<'_>, origin: Origin<'_>, failed: &Event, out: &mu
 
 /// `{"schema":…,"table":…,"op":…,"old":…,"new":…}`.
 fn write_row(origin: Origin<'_>, out: &mut Vec<u8>) {
-    let (relation, operation) = match origin {
-        Origin::Change(change) => (change.relation(), change.operation()),
-        Origin::Drained { relation, operation } => (relation, operation),
+    let relation = origin.relation();
+    let operation = match origin {
+        Origin::Change(change) | Origin::Captured(change, _) => change.operation(),
+        Origin::Drained { operation, .. } => operation,
     };
     out.extend_from_slice(b"{\"schema\":");
     write_text(relation.map(|relation| &*relation.schema), out);
@@ -153,18 +175,21 @@ fn write_row(origin: Origin<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"op\":");
     write_text(Some(operation), out);
     out.extend_from_slice(b",\"old\":");
-    let (old, new) = match origin {
-        Origin::Change(change) => rows(change),
-        Origin::Drained { .. } => (None, None),
-    };
+    let (old, new) = origin.change().map_or((None, None), |(change, _)| rows(change));
+    let plan = origin.change().and_then(|(_, plan)| plan);
     match (old, relation) {
-        (Some((row, is_key)), Some(relation)) => write_columns(relation, &row, is_key, out),
+        (Some((row, is_key)), Some(relation)) => write_columns(relation, &row, is_key, plan, out),
         _ => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"new\":");
     match (new, relation, origin) {
-        (Some(row), Some(relation), _) => write_columns(relation, &row, false, out),
-        (_, _, Origin::Change(Change::Message { prefix, content, .. })) => {
+        (Some(row), Some(relation), _) => write_columns(relation, &row, false, plan, out),
+        (
+            _,
+            _,
+            Origin::Change(Change::Message { prefix, content, .. })
+            | Origin::Captured(Change::Message { prefix, content, .. }, _),
+        ) => {
             out.extend_from_slice(b"{\"prefix\":");
             write_text(Some(prefix), out);
             out.extend_from_slice(b",\"content\":");
@@ -191,12 +216,13 @@ fn rows<'a>(change: &Change<'a>) -> (Option<(Row<'a>, bool)>, Option<Row<'a>>) {
 }
 
 /// Column texts as strings; a column whose value was not sent (unchanged TOAST) is left out.
-fn write_columns(relation: &Relation, row: &Row<'_>, only_identity: bool, out: &mut Vec<u8>) {
+fn write_columns(relation: &Relation, row: &Row<'_>, only_identity: bool, plan: Option<&CapturePlan>, out: &mut Vec<u8>) {
     out.push(b'{');
     let mut is_first = true;
     for (index, column) in relation.columns.iter().enumerate() {
         let value = row.get(index);
-        if matches!(value, None | Some(Value::Unchanged)) || (only_identity && !column.is_key) {
+        let is_hidden = plan.is_some_and(|plan| !plan.shows(index));
+        if matches!(value, None | Some(Value::Unchanged)) || (only_identity && !column.is_key) || is_hidden {
             continue;
         }
         if !is_first {
@@ -206,6 +232,7 @@ fn write_columns(relation: &Relation, row: &Row<'_>, only_identity: bool, out: &
         json::write_string(&column.name, out);
         out.push(b':');
         match value {
+            Some(value) if plan.is_some_and(|plan| plan.write_masked(index, value, out)) => {}
             Some(Value::Text(text)) => write_bytes(text, out),
             Some(Value::Binary(bytes)) => write_base64_object(bytes, out),
             _ => out.extend_from_slice(b"null"),
@@ -215,7 +242,7 @@ fn write_columns(relation: &Relation, row: &Row<'_>, only_identity: bool, out: &
 }
 
 /// The identity columns of the row as JSON, integers as numbers; false when nothing says which they are.
-fn write_primary_key(change: &Change<'_>, out: &mut Vec<u8>) -> bool {
+fn write_primary_key(change: &Change<'_>, plan: Option<&CapturePlan>, out: &mut Vec<u8>) -> bool {
     let Some(relation) = change.relation() else { return false };
     let is_known = matches!(relation.identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
     let (old, new) = rows(change);
@@ -230,6 +257,7 @@ fn write_primary_key(change: &Change<'_>, out: &mut Vec<u8>) -> bool {
         json::write_string(&column.name, out);
         out.push(b':');
         match row.get(index) {
+            Some(value) if plan.is_some_and(|plan| plan.write_masked(index, value, out)) => {}
             Some(Value::Text(text)) if matches!(column.type_oid.0, oid::INT2 | oid::INT4 | oid::INT8) && text.is_ascii() => {
                 out.extend_from_slice(text);
             }
@@ -356,6 +384,35 @@ mod tests {
             ("relay-dlq-version", "1"),
         ];
         assert_eq!(headers(&out), want.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))));
+    }
+
+    #[test]
+    fn a_captured_row_shows_no_more_than_its_record_would() {
+        use crate::capture::{CapturePlan, CaptureSettings, Captures};
+        let relation = relation();
+        let settings = CaptureSettings {
+            columns_exclude: vec!["public.outbox.b".to_owned()],
+            mask: vec![("*.t".to_owned(), "stars:2".to_owned()), ("*.id".to_owned(), "null".to_owned())],
+            ..CaptureSettings::default()
+        };
+        let captures = Captures::new(vec![settings], &crate::FormatSettings::default()).expect("legal");
+        let rule = captures.table(&relation).expect("captured");
+        let plan = CapturePlan::compile(rule, &relation, &relay_core::Catalog::default(), "app").expect("compiles");
+        let cells = [
+            Cell::Text { start: 0, len: 2 },
+            Cell::Text { start: 2, len: 6 },
+            Cell::Text { start: 8, len: 4 },
+            Cell::Text { start: 12, len: 1 },
+        ];
+        let change = Change::Insert { relation: &relation, new: Row::new(b"42secret\\xff\xff", &cells) };
+        let poison = Poison::new(PoisonReason::Utf8, "words");
+        let mut out = Event::default();
+        encode(&entry(Fault::Poison(&poison)), Origin::Captured(&change, &plan), &Event::default(), &mut out);
+        let want =
+            r#"{"schema":"public","table":"outbox","op":"insert","old":null,"new":{"id":null,"t":"**","u":{"base64":"/w=="}}}"#;
+        assert_eq!(text(out.value()), want);
+        let pk = ("relay-origin-pk".to_owned(), Some(r#"{"id":null}"#.to_owned()));
+        assert!(headers(&out).contains(&pk));
     }
 
     #[test]

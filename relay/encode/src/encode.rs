@@ -1,14 +1,17 @@
 //! The hot path: a row becomes an event, appended piece by piece to a reused buffer.
 
-use crate::binary;
-use crate::field::{Field, Form, Piece, oid};
+use crate::cloud_route::{CloudScratch, Moment};
+use crate::field::{Field, Piece, oid};
 use crate::headers::HeaderScratch;
 use crate::json;
-use crate::plan::{Plan, Text, TextPart, TopicStep, ValueStep, is_raw_json};
-use crate::route::{OnScheduled, OnUpdate, Route, TopicRule, ValueEncoding};
+use crate::merge::{has_unchanged, merged};
+use crate::payload::is_blank;
+use crate::plan::{Plan, Text, TextPart, TopicStep};
+use crate::route::{OnScheduled, OnUpdate, Route, TopicRule};
 use crate::settings::RecordTimestamp;
 use crate::timestamp::{self, NoTime};
 use regex_lite::CaptureLocations;
+use relay_core::change::OldRow;
 use relay_core::{Cell, Change, Event, Poison, PoisonReason, RelayPos, Row, Transaction};
 
 /// What became of a change.
@@ -46,6 +49,7 @@ pub(crate) struct Scratch {
     locations: Option<CaptureLocations>,
     headers: HeaderScratch,
     bytes: Vec<u8>,
+    cloud: CloudScratch,
     /// Cells of the message at hand.
     pub(crate) cells: Vec<Cell>,
 }
@@ -64,6 +68,7 @@ impl Scratch {
             locations,
             headers: HeaderScratch::default(),
             bytes: Vec::new(),
+            cloud: CloudScratch::default(),
             cells: Vec::new(),
         }
     }
@@ -126,10 +131,17 @@ impl Plan {
     ) -> Result<Outcome, Poison> {
         match change {
             Change::Insert { new, .. } => self.encode(transaction, position, new, now_ms, event),
-            Change::Update { .. } => Ok(match self.route.on_update {
-                OnUpdate::Ignore => Outcome::Filtered(FilterReason::MarkerUpdate),
-                OnUpdate::Stop => Outcome::Stop,
-            }),
+            Change::Update { old, new, .. } => match self.route.on_update {
+                OnUpdate::Ignore => Ok(Outcome::Filtered(FilterReason::MarkerUpdate)),
+                OnUpdate::Stop => Ok(Outcome::Stop),
+                OnUpdate::Publish => match old {
+                    Some(OldRow::Full(old)) if has_unchanged(new) => {
+                        let (bytes, cells) = merged(old, new);
+                        self.encode(transaction, position, &Row::new(&bytes, &cells), now_ms, event)
+                    }
+                    _ => self.encode(transaction, position, new, now_ms, event),
+                },
+            },
             Change::Delete { .. } | Change::Truncate { .. } => Ok(Outcome::Filtered(FilterReason::Operation)),
             Change::Message { content, is_transactional, .. } => {
                 self.encode_message(transaction, position, content, *is_transactional, now_ms, event)
@@ -158,18 +170,34 @@ impl Plan {
             return Ok(Outcome::Filtered(FilterReason::Scheduled));
         }
         let scratch = &mut *self.scratch.borrow_mut();
-        if let Some(key) = &self.key
-            && key.write(row, position, event, Empty::CountsLast)?
-        {
-            event.end_key();
+        if let Some(key) = &self.key {
+            let is_there = key.write(row, position, event, Empty::CountsLast)?;
+            if let Some(form) = &self.key_form {
+                form.rewrite(key, row, is_there, event, &mut scratch.bytes)?;
+            }
+            if is_there || self.key_form.is_some() {
+                event.end_key();
+            }
         }
         self.write_topic(row, position, event, scratch)?;
+        self.route.contract.write_context(event);
         if !self.id.write(row, position, event, Empty::IsNone)? {
             return Err(self.unroutable("the id is NULL or empty"));
+        }
+        if self.cloud.is_some() {
+            scratch.cloud.id.clear();
+            scratch.cloud.id.extend_from_slice(event.open_piece());
         }
         event.end_header("id");
         for step in &self.headers {
             step.write(row, event, &mut scratch.headers)?;
+        }
+        if let Some(cloud) = &self.cloud {
+            let found = self.value.find(row)?;
+            if !self.is_tombstone(found) {
+                let moment = self.moment(transaction, position, self.timestamp_ms(transaction, row, now_ms)?, found);
+                cloud.write_headers(moment, row, event, &mut scratch.cloud)?;
+            }
         }
         if self.route.position_header {
             position.write(event.out());
@@ -184,8 +212,38 @@ impl Plan {
             let message = format!("{}: the row is due in the future", self.label);
             return Err(Poison::new(PoisonReason::Scheduled, message));
         }
-        self.value.write(row, event, self.route.tombstone_on_null, &mut scratch.bytes)?;
+        let found = self.value.find(row)?;
+        if self.is_tombstone(found) {
+            return Ok(Outcome::Event);
+        }
+        match &self.cloud {
+            Some(cloud) if cloud.is_structured() => {
+                let moment = self.moment(transaction, position, event.timestamp_ms, found);
+                cloud.write_value(moment, row, found, event, &mut scratch.cloud)?;
+                event.end_value();
+            }
+            _ => self.value.write(found, row, event, &mut scratch.bytes)?,
+        }
         Ok(Outcome::Event)
+    }
+
+    /// Whether the payload is empty and that means a null value.
+    #[inline]
+    fn is_tombstone(&self, found: Option<(&Field, Piece<'_>)>) -> bool {
+        self.route.tombstone_on_null && found.is_none_or(|(_, piece)| is_blank(piece))
+    }
+
+    /// When the event was: the record timestamp, with the microseconds that the commit time has.
+    fn moment<'a>(
+        &self,
+        transaction: &Transaction,
+        position: RelayPos<'a>,
+        timestamp_ms: i64,
+        found: Option<(&Field, Piece<'_>)>,
+    ) -> Moment<'a> {
+        let commit_us = transaction.commit_time_us;
+        let us = if commit_us.div_euclid(1_000) == timestamp_ms { commit_us } else { timestamp_ms.saturating_mul(1_000) };
+        Moment { position, us, is_json: self.value.is_json(found) }
     }
 
     #[cold]
@@ -333,97 +391,4 @@ fn write_parts(
         }
     }
     Ok(true)
-}
-
-// === impl ValueStep ===
-
-impl ValueStep {
-    fn write(&self, row: &Row<'_>, event: &mut Event, tombstone_on_null: bool, scratch: &mut Vec<u8>) -> Result<(), Poison> {
-        let mut found = None;
-        for field in &self.alternatives {
-            let piece = field.read(row)?;
-            if !piece.is_none() {
-                found = Some((field, piece));
-                break;
-            }
-        }
-        // Java's String.trim: everything up to U+0020 at both ends.
-        let is_blank = |piece| matches!(piece, Piece::Text(text) if text.iter().all(|&byte| byte <= b' '));
-        if tombstone_on_null && found.is_none_or(|(_, piece)| is_blank(piece)) {
-            return Ok(());
-        }
-        let out = event.out();
-        if let Some(wrap) = &self.wrap {
-            wrap.write(found, row, out)?;
-        } else if !self.envelope.is_empty() {
-            self.write_envelope(found, row, out, scratch)?;
-        } else if let Some((field, piece)) = found {
-            match (self.encoding, piece) {
-                (ValueEncoding::Base64, piece) => {
-                    field.write_decoded(piece, out)?;
-                }
-                (ValueEncoding::JsonString, piece) => write_json_string(field, piece, out, scratch)?,
-                (ValueEncoding::Auto | ValueEncoding::Eventuate, Piece::Text(text) | Piece::Json(text)) if !field.is_base64 => {
-                    out.extend_from_slice(field.check(text)?.as_bytes());
-                }
-                (ValueEncoding::Auto | ValueEncoding::Eventuate, piece) => {
-                    field.write_text(piece, out)?;
-                }
-            }
-        } else {
-            out.extend_from_slice(self.null);
-        }
-        event.end_value();
-        Ok(())
-    }
-
-    /// `{"payload":…,"<alias>":<column>,…}`.
-    fn write_envelope(
-        &self,
-        payload: Option<(&Field, Piece<'_>)>,
-        row: &Row<'_>,
-        out: &mut Vec<u8>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Poison> {
-        out.extend_from_slice(b"{\"payload\":");
-        match payload {
-            None => out.extend_from_slice(b"null"),
-            Some((field, Piece::Text(text) | Piece::Json(text))) if !field.is_base64 && is_json(field) => {
-                out.extend_from_slice(field.check(text)?.as_bytes());
-            }
-            Some((field, piece)) => write_json_string(field, piece, out, scratch)?,
-        }
-        for (member, field) in &self.envelope {
-            out.extend_from_slice(member);
-            match field.read(row)? {
-                Piece::Null | Piece::Absent => out.extend_from_slice(b"null"),
-                Piece::Json(raw) => out.extend_from_slice(field.check(raw)?.as_bytes()),
-                Piece::Text(text) if matches!(field.type_oid, oid::BOOL | oid::INT2 | oid::INT4 | oid::INT8) => {
-                    out.extend_from_slice(field.check(text)?.as_bytes());
-                }
-                piece => write_json_string(field, piece, out, scratch)?,
-            }
-        }
-        out.push(b'}');
-        Ok(())
-    }
-}
-
-fn is_json(field: &Field) -> bool {
-    field.form == Form::Json || is_raw_json(field)
-}
-
-/// The text as one JSON string; bytes as the base64 of theirs.
-fn write_json_string(field: &Field, piece: Piece<'_>, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Result<(), Poison> {
-    match piece {
-        Piece::Text(text) | Piece::Json(text) if !field.is_base64 => json::write_string(field.check(text)?, out),
-        piece => {
-            scratch.clear();
-            field.write_text(piece, scratch)?;
-            out.push(b'"');
-            binary::write_base64(scratch, out);
-            out.push(b'"');
-        }
-    }
-    Ok(())
 }

@@ -52,6 +52,7 @@ pub(crate) struct Field {
     pub(crate) column: usize,
     pub(crate) form: Form,
     pub(crate) type_oid: u32,
+    pub(crate) type_modifier: i32,
     pub(crate) pointer: Option<Pointer>,
     pub(crate) is_base64: bool,
 }
@@ -84,38 +85,40 @@ pub(crate) enum Names<'a> {
 // === impl Names ===
 
 impl Names<'_> {
-    /// Index, type and form of the column `name`.
-    fn look_up(&mut self, name: &str) -> Option<(usize, u32, Form)> {
+    /// Index, type, modifier and form of the column `name`.
+    fn look_up(&mut self, name: &str) -> Option<(usize, u32, i32, Form)> {
         match self {
             Names::Columns(relation) => {
                 let index = relation.column(name)?;
-                let Oid(oid) = relation.columns.get(index)?.type_oid;
+                let column = relation.columns.get(index)?;
+                let Oid(oid) = column.type_oid;
                 let form = match oid {
                     oid::BOOL => Form::Bool,
                     oid::BYTEA => Form::Bytea,
                     oid::JSON | oid::JSONB => Form::Json,
                     _ => Form::Text,
                 };
-                Some((index, oid, form))
+                Some((index, oid, column.type_modifier, form))
             }
             Names::Members(names) => {
                 let index = names.iter().position(|known| &**known == name).unwrap_or_else(|| {
                     names.push(name.into());
                     names.len() - 1
                 });
-                Some((index, 0, Form::Member))
+                Some((index, 0, -1, Form::Member))
             }
         }
     }
 
     /// The field, if its column exists.
     pub(crate) fn field(&mut self, reference: &Reference) -> Option<Field> {
-        let (column, type_oid, form) = self.look_up(&reference.column)?;
+        let (column, type_oid, type_modifier, form) = self.look_up(&reference.column)?;
         Some(Field {
             name: reference.column.as_str().into(),
             column,
             form,
             type_oid,
+            type_modifier,
             pointer: reference.pointer.clone(),
             is_base64: reference.is_base64,
         })

@@ -8,6 +8,7 @@ use crate::predicate;
 use crate::properties;
 use crate::template::{Bare, Expression, HeaderItem, Reference};
 use crate::timestamp;
+use crate::types::{ColumnType, every};
 
 /// JSON: a legal document splits into legal parts, and a legal string is unescaped to UTF-8.
 pub fn json(bytes: &[u8]) {
@@ -63,6 +64,33 @@ pub fn template(bytes: &[u8]) {
     }
 }
 
+thread_local! {
+    static COLUMNS: Vec<ColumnType> = every::columns();
+}
+
+/// Values of every type in every mode: refused without a trace, or JSON.
+pub fn types(bytes: &[u8]) {
+    COLUMNS.with(|columns| {
+        let mut out = Vec::new();
+        for column in columns {
+            out.clear();
+            match column.write(bytes, &mut out) {
+                Ok(()) => {
+                    assert!(std::str::from_utf8(&out).is_ok());
+                    assert!(json::document(&out).is_ok(), "{column:?}: {}", String::from_utf8_lossy(&out));
+                }
+                Err(poison) => assert!(out.is_empty() && !poison.message.is_empty()),
+            }
+            let _ = column.write_connect_text(bytes, &mut out);
+            if let Ok(text) = std::str::from_utf8(bytes)
+                && let Some(default) = column.default_json(text)
+            {
+                assert!(json::document(&default).is_ok());
+            }
+        }
+    });
+}
+
 fn bytes_at(text: &[u8], start: usize, length: usize) -> &[u8] {
     text.get(start..start + length).unwrap_or_default()
 }
@@ -74,7 +102,7 @@ mod tests {
     /// Seeds with telling forms; random edits of them for about two seconds.
     #[test]
     fn edited_seeds_are_safe_for_two_seconds() {
-        const SEEDS: [&str; 12] = [
+        const SEEDS: [&str; 16] = [
             r#"{"a":{"b":[1,-2.5e+3,"\ud83d\ude00\n"]},"a":null,"":[{}]}"#,
             "[[[[[[[[1,2],{}],\"\\u0000\"]]]]]]",
             "#c\ntrace\\u0070arent = 00-ab\\\n   cd\nk:v\\",
@@ -87,6 +115,10 @@ mod tests {
             "update:a=now(),b='x''y',\"C d\"=null",
             "entries(m#/h, \"x\") int64be(id):a arrays(n, v)",
             "{a,\"b\\\"c\",NULL,{d}}",
+            "[1:2]={-1.50,3e+20}1 year -2 mons 04:05:06.78",
+            r#""k\"1"=>"v", "k2"=>NULL"#,
+            "<(1,2.5),3>((0,0),(1e-7,NaN))$1,234.11",
+            "0101000020E6100000{1:1,3:2}/5 24:00:00-08 B'1011'",
         ];
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
         let mut next = |below: usize| {
@@ -112,6 +144,7 @@ mod tests {
                 super::json(&bytes);
                 super::properties(&bytes);
                 super::template(&bytes);
+                super::types(&bytes);
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::json;
 use crate::properties;
 use crate::template::TimeForm;
 use crate::timestamp;
+use crate::types::ColumnType;
 use relay_core::{Event, Poison, PoisonReason, Row};
 
 /// One step that writes headers.
@@ -13,6 +14,8 @@ use relay_core::{Event, Poison, PoisonReason, Row};
 pub(crate) enum HeaderStep {
     /// A column under a name. With `keeps_null`, NULL is a header with null value; else it leaves the header out.
     Field { name: Box<str>, field: Field, keeps_null: bool },
+    /// As [`HeaderStep::Field`], with the Connect value as text (D32).
+    Connect { name: Box<str>, field: Field, kind: ColumnType },
     /// The same for every row.
     Constant { name: Box<str>, value: Box<str> },
     /// Every entry of an object, but for names that are refused.
@@ -68,6 +71,16 @@ impl HeaderStep {
                         field.write_text(piece, event.out())?;
                         event.end_header(name);
                     }
+                }
+                Ok(())
+            }
+            HeaderStep::Connect { name, field, kind } => {
+                match field.read(row)? {
+                    Piece::Text(text) => {
+                        kind.write_connect_header(text, event.out()).map_err(|poison| field.poison(&poison.message))?;
+                        event.end_header(name);
+                    }
+                    _ => event.header(name, None),
                 }
                 Ok(())
             }

@@ -427,8 +427,18 @@ fn write_escaped(text: &str, escaped_from: u8, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let mut plain = 0;
     let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
+    loop {
+        while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let special = special_bytes(u64::from_le_bytes(*word), escaped_from);
+            if special != 0 {
+                at += special.trailing_zeros() as usize / 8;
+                break;
+            }
+            at += word.len();
+        }
+        let Some(&byte) = bytes.get(at) else { break };
         if IN_STRING[byte as usize] == PLAIN && byte < escaped_from {
+            // Fewer than a word are left.
             at += 1;
             continue;
         }
@@ -456,6 +466,18 @@ fn write_escaped(text: &str, escaped_from: u8, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(bytes.get(plain..).unwrap_or_default());
     out.push(b'"');
+}
+
+/// The bytes of a word that are escaped, as their highest bits; above the lowest of them there may be false ones, from borrows.
+#[inline]
+fn special_bytes(word: u64, escaped_from: u8) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH;
+    let equals = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    // From 0xF0 on the four highest bits are set; none of a text's bytes is 0xFF.
+    let high = if escaped_from == FOUR_BYTES { word & word << 1 & word << 2 & word << 3 & HIGH } else { 0 };
+    below(word, 0x20) | equals(b'"') | equals(b'\\') | high
 }
 
 fn write_unit(unit: u16, out: &mut Vec<u8>) {

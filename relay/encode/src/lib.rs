@@ -1,7 +1,8 @@
-//! Outbox rows and logical messages become events: pure, no I/O, nothing allocated per row in the steady state.
+//! Outbox rows, row changes and logical messages become events: pure, no I/O, nothing allocated per row in the steady state.
 //!
 //! [`OutboxSettings`] laid over a [`Preset`] give a [`Route`]; a route and a relation give a [`Plan`]; a plan and a row give an
-//! event.
+//! event. [`CaptureSettings`] give a [`Capture`]; a capture, a relation and its catalog give a [`CapturePlan`]; a plan and a change
+//! give one event or several.
 //!
 //! ```
 //! use relay_core::{Cell, Column, Event, Lsn, Oid, Position, Relation, ReplicaIdentity, Row, Transaction};
@@ -37,6 +38,9 @@
 mod array;
 mod binary;
 mod capture;
+mod cloud_route;
+mod cloudevents;
+mod contract;
 pub mod detect;
 pub mod dlq;
 mod encode;
@@ -48,8 +52,10 @@ pub mod fuzz_body;
 mod glob;
 mod headers;
 mod json;
+mod merge;
 mod message;
 pub mod murmur2;
+mod payload;
 mod plan;
 mod pointer;
 mod poll;

@@ -1,5 +1,7 @@
 //! A route meets its table: every name becomes a column index, once per Relation message.
 
+use crate::cloud_route::CloudStep;
+use crate::contract::KeyForm;
 use crate::encode::Scratch;
 use crate::error::PlanError;
 use crate::field::{Field, Form, Names, Piece, oid};
@@ -7,6 +9,7 @@ use crate::headers::HeaderStep;
 use crate::predicate::{Term, Test};
 use crate::route::{Route, TopicRule, ValueEncoding};
 use crate::template::{Expression, HeaderItem, Part, Reference, Variable};
+use crate::types::ColumnType;
 use crate::wrap::Eventuate;
 use relay_core::{Kind, Poison, Relation, Row};
 use std::cell::RefCell;
@@ -26,6 +29,9 @@ pub struct Plan {
     pub(crate) schedule: Box<[(Field, Test)]>,
     pub(crate) topic: TopicStep,
     pub(crate) key: Option<Text>,
+    /// Where the key is JSON.
+    pub(crate) key_form: Option<KeyForm>,
+    pub(crate) cloud: Option<CloudStep>,
     pub(crate) id: Text,
     pub(crate) headers: Box<[HeaderStep]>,
     pub(crate) timestamp: Option<Field>,
@@ -79,10 +85,23 @@ pub(crate) struct ValueStep {
     pub(crate) envelope: Box<[EnvelopeMember]>,
     /// `wrap:eventuate`.
     pub(crate) wrap: Option<Eventuate>,
+    /// `{"schema":…,"payload":` before a JSON string.
+    pub(crate) head: Box<[u8]>,
+    /// D6: a JSON payload is a JSON string inside an envelope too.
+    pub(crate) is_converted: bool,
+    /// D31: NULL is a null value, whatever its column.
+    pub(crate) is_null_kept: bool,
 }
 
-/// A member of the envelope object: `,"name":`, and its column.
-pub(crate) type EnvelopeMember = (Box<[u8]>, Field);
+/// A member of the envelope object.
+#[derive(Debug)]
+pub(crate) struct EnvelopeMember {
+    /// `,"name":`.
+    pub(crate) name: Box<[u8]>,
+    pub(crate) field: Field,
+    /// How its column is written; `None` = as the piece stands.
+    pub(crate) kind: Option<ColumnType>,
+}
 
 /// Resolves the names of one route, remembering for which field.
 struct Resolver<'a> {
@@ -195,13 +214,34 @@ impl Resolver<'_> {
             });
             value.wrap = Some(Eventuate { headers: self.field("value_encoding", &headers)?, id: generated });
         }
+        let key_form = key.as_ref().and_then(|key| route.contract.key_form(key));
+        let cloud = match &route.cloud {
+            Some(rule) => Some(rule.compile(|field, reference| self.optional(field, reference))?),
+            None => None,
+        };
         let members = match self.names {
             Names::Members(names) => names.into(),
             Names::Columns(_) => Box::default(),
         };
         let scratch = RefCell::new(Scratch::new(route));
         let (route, label) = (Arc::clone(shared), self.label.into());
-        Ok(Plan { route, label, conditions, schedule, topic, key, id, headers, timestamp, partition, value, members, scratch })
+        Ok(Plan {
+            route,
+            label,
+            conditions,
+            schedule,
+            topic,
+            key,
+            key_form,
+            cloud,
+            id,
+            headers,
+            timestamp,
+            partition,
+            value,
+            members,
+            scratch,
+        })
     }
 
     fn tests(&mut self, terms: &[Term]) -> Result<Box<[(Field, Test)]>, PlanError> {
@@ -352,7 +392,11 @@ impl Resolver<'_> {
                 HeaderItem::Field { name, reference } => {
                     if let Some(field) = self.listed("headers", reference)? {
                         let keeps_null = !reference.is_optional && reference.pointer.is_none();
-                        steps.push(HeaderStep::Field { name: name.as_str().into(), field, keeps_null });
+                        let name = name.as_str().into();
+                        steps.push(match route.contract.header_type(&field) {
+                            Some(kind) => HeaderStep::Connect { name, field, kind },
+                            None => HeaderStep::Field { name, field, keeps_null },
+                        });
                     }
                 }
                 HeaderItem::Entries { reference, reserved } => {
@@ -426,38 +470,31 @@ impl Resolver<'_> {
             alternatives.extend(self.optional("value", first.as_ref())?);
         }
         let is_json = alternatives.first().is_some_and(|field| field.form == Form::Json || is_raw_json(field));
-        let is_json = is_json || route.value_encoding == ValueEncoding::JsonString;
+        let contract = &route.contract;
+        // Debezium's contract, and CloudEvents, do not meet: the payload is the data.
+        let is_converted = contract.is_converted && route.cloud.is_none();
+        let encoding = if is_converted { ValueEncoding::JsonString } else { route.value_encoding };
+        let is_json = is_json || encoding == ValueEncoding::JsonString;
         let envelope = self.envelope()?;
         let null: &[u8] = if is_json && !route.is_null_empty { b"null" } else { b"" };
-        Ok(ValueStep { alternatives: alternatives.into(), encoding: route.value_encoding, null, envelope, wrap: None })
+        let head = match encoding {
+            ValueEncoding::JsonString if envelope.is_empty() => contract.value_head(alternatives.first()),
+            _ => Box::default(),
+        };
+        let is_null_kept = contract.is_debezium && !contract.is_converted;
+        let alternatives = alternatives.into();
+        Ok(ValueStep { alternatives, encoding, null, envelope, wrap: None, head, is_converted, is_null_kept })
     }
 
     fn envelope(&mut self) -> Result<Box<[EnvelopeMember]>, PlanError> {
         let mut members = Vec::new();
         for (name, reference) in &self.route.envelope {
             let Some(field) = self.listed("envelope", reference)? else { continue };
-            let is_offered = is_raw_json(&field)
-                || matches!(
-                    field.type_oid,
-                    oid::BOOL
-                        | oid::INT2
-                        | oid::INT4
-                        | oid::INT8
-                        | oid::TEXT
-                        | oid::VARCHAR
-                        | oid::BPCHAR
-                        | oid::UUID
-                        | oid::JSON
-                        | oid::JSONB
-                );
-            if !is_offered {
-                let why = "an envelope of this version takes boolean, integer, text, varchar, char, uuid, json and jsonb columns";
-                return Err(PlanError { kind: Kind::ConfigNotImplemented, ..self.wrong_type("envelope", &field, why) });
-            }
             let mut member = vec![b','];
             crate::json::write_string(name, &mut member);
             member.push(b':');
-            members.push((member.into(), field));
+            let kind = (!is_raw_json(&field) && field.form != Form::Bool).then(|| self.route.contract.column_type(&field));
+            members.push(EnvelopeMember { name: member.into(), field, kind });
         }
         Ok(members.into())
     }

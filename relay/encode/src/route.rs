@@ -2,6 +2,8 @@
 
 mod reader;
 
+use crate::cloud_route::CloudRule;
+use crate::contract::Contract;
 use crate::error::RouteError;
 use crate::glob::Glob;
 use crate::poll::{AfterPublish, Order};
@@ -58,6 +60,9 @@ pub struct Route {
     pub(crate) position_header: bool,
     pub(crate) source_header: bool,
     pub(crate) record_timestamp: RecordTimestamp,
+    pub(crate) contract: Contract,
+    /// `format = "cloudevents"`.
+    pub(crate) cloud: Option<CloudRule>,
     preset: &'static Preset,
     canonical: String,
 }
@@ -88,6 +93,8 @@ pub(crate) enum ValueEncoding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnUpdate {
     Ignore,
+    /// As an insert; what the row leaves out comes from the old one.
+    Publish,
     Stop,
 }
 
@@ -159,8 +166,10 @@ impl Route {
             errors.push(RouteError::value("match", message).hint(format!("match = \"{column} = '…'\"")));
         }
         let default_table = preset_settings.table.clone().unwrap_or_default();
+        let is_wrapped = preset_settings.value_encoding.as_deref().is_some_and(|encoding| encoding != "auto");
+        let sets_encoding = settings.value_encoding.is_some() || is_wrapped;
         let settings = settings.over(preset_settings);
-        let mut reader = Reader { settings: &settings, default_table: &default_table, rest: None, errors };
+        let mut reader = Reader { settings: &settings, default_table: &default_table, rest: None, errors, sets_encoding };
         reader.refuse_later(format);
         let route = reader.route(preset, format);
         match route {

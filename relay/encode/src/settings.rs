@@ -14,7 +14,7 @@ pub struct OutboxSettings {
     pub table: Option<String>,
     /// Prefix of logical messages, exact or glob, in place of `table`.
     pub message: Option<String>,
-    /// `raw`; `cloudevents` later.
+    /// `raw`, `cloudevents`.
     pub format: Option<String>,
     /// Condition that a row must meet to be an event; joined to the preset's by `and`.
     #[serde(rename = "match")]
@@ -60,7 +60,7 @@ pub struct OutboxSettings {
     pub tombstone_on_null: Option<bool>,
     /// Column of the CloudEvents attribute.
     pub dataschema: Option<String>,
-    /// `ignore`, `stop`; `publish` later.
+    /// `ignore`, `publish`, `stop`.
     pub on_update: Option<String>,
     /// `ignore`, `poison`: a message emitted outside a transaction.
     pub on_non_transactional: Option<String>,

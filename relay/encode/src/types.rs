@@ -1,108 +1,102 @@
-//! A stand-in for the value writer: integers, booleans and text.
+//! Section 8 of the event format: the text of a value, as PostgreSQL prints it, becomes JSON, whatever its type and the modes.
 
-use crate::error::RouteError;
-use crate::json;
-use crate::settings::FormatSettings;
-use relay_core::catalog::Catalog;
-use relay_core::{Oid, Poison, PoisonReason};
+mod array;
+mod bits;
+mod civil;
+mod connect;
+mod default;
+pub(crate) mod every;
+mod fallback;
+mod float;
+mod form;
+mod geometry;
+mod hstore;
+mod interval;
+mod md5;
+mod modes;
+mod number;
+mod numeric;
+mod oids;
+mod placeholder;
+mod resolve;
+mod schema;
+mod text;
+mod time;
+mod timestamp;
+mod vector;
+mod write;
 
-#[derive(Clone, Debug)]
-pub(crate) struct Modes {
-    unavailable: Box<str>,
-}
+#[cfg(test)]
+mod tests;
 
-impl Modes {
-    pub(crate) fn new(format: &FormatSettings) -> Result<Self, RouteError> {
-        Ok(Self { unavailable: format.unavailable_value.as_str().into() })
-    }
-}
+use form::Form;
+pub(crate) use modes::{InvalidUtf8, Modes};
+use relay_core::{Poison, PoisonReason};
+pub(crate) use schema::SchemaField;
 
+/// The type of a column with everything resolved that its writer needs: one match a value, nothing allocated.
 #[derive(Debug)]
 pub(crate) struct ColumnType {
-    oid: u32,
-    unavailable: Box<str>,
+    form: Form,
+    /// 8.4: no row of the table knows it, its text is written.
+    is_unknown: bool,
+    /// D9: Debezium has no such column.
+    is_omitted: bool,
+    /// The built-in type at the bottom, 0 for others: what defaults and placeholders depend on beside the form.
+    base: u32,
+    /// Debezium reads no defaults of a domain's columns.
+    is_domain: bool,
+    utf8: InvalidUtf8,
+    /// JSON of the placeholder; `None` where there is none.
+    unavailable: Option<Box<[u8]>>,
 }
 
-#[derive(Debug)]
-pub(crate) struct SchemaField<'a> {
-    pub(crate) name: Option<&'a str>,
-    pub(crate) is_optional: bool,
-    pub(crate) default: Option<&'a [u8]>,
-    pub(crate) mask: Option<(&'a str, &'a str)>,
-}
+/// Why a value is not representable: no value text, no column name.
+type Refusal = &'static str;
+
+/// The result of a writer.
+type Written = Result<(), Refusal>;
+
+// === impl ColumnType ===
 
 impl ColumnType {
-    pub(crate) fn new(type_oid: Oid, _modifier: i32, _type_name: Option<&str>, _catalog: &Catalog, modes: &Modes) -> Self {
-        Self { oid: type_oid.0, unavailable: modes.unavailable.clone() }
-    }
-
+    /// Appends the JSON of a value given as PostgreSQL prints it. After an error `out` is as it was.
+    ///
+    /// # Errors
+    /// The value is not representable (D3); the message has neither text of the value nor the name of the column.
+    #[inline]
     pub(crate) fn write(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Poison> {
-        match self.oid {
-            16 => out.extend_from_slice(if text == b"t" { b"true" } else { b"false" }),
-            20 | 21 | 23 => {
-                let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<i64>().ok());
-                if number.is_none() {
-                    return Err(Poison::new(PoisonReason::Encode, "is not an integer"));
-                }
-                out.extend_from_slice(text);
-            }
-            _ => match simdutf8::basic::from_utf8(text) {
-                Ok(text) => json::write_string(text, out),
-                Err(_) => return Err(Poison::new(PoisonReason::Utf8, "is not UTF-8")),
-            },
-        }
-        Ok(())
+        let start = out.len();
+        self.write_form(text, out).map_err(|refusal| {
+            out.truncate(start);
+            poison(refusal)
+        })
     }
 
+    /// Appends the placeholder of 8.5; false = there is none for this type and `null` was written.
     pub(crate) fn write_unavailable(&self, out: &mut Vec<u8>) -> bool {
-        if matches!(self.oid, 16 | 20 | 21 | 23) {
-            out.extend_from_slice(b"null");
-            return false;
-        }
-        json::write_string(&self.unavailable, out);
-        true
+        out.extend_from_slice(self.unavailable.as_deref().unwrap_or(b"null"));
+        self.unavailable.is_some()
     }
 
-    pub(crate) fn write_schema(&self, field: &SchemaField<'_>, out: &mut Vec<u8>) {
-        let name = match self.oid {
-            16 => "boolean",
-            20 => "int64",
-            21 => "int16",
-            23 => "int32",
-            _ => "string",
-        };
-        out.extend_from_slice(format!("{{\"type\":\"{name}\",\"optional\":{}", field.is_optional).as_bytes());
-        if let Some((name, value)) = field.mask {
-            out.extend_from_slice(format!(",\"parameters\":{{\"{name}\":\"{value}\"}}").as_bytes());
-        }
-        if let Some(default) = field.default {
-            out.extend_from_slice(b",\"default\":");
-            out.extend_from_slice(default);
-        }
-        if let Some(name) = field.name {
-            out.extend_from_slice(b",\"field\":");
-            json::write_string(name, out);
-        }
-        out.push(b'}');
+    /// text and varchar: of what merely is written as text, some have no default, and arrays of it no placeholder.
+    fn is_plain_text(&self) -> bool {
+        matches!(self.base, 25 | 1043)
     }
 
+    /// Whether only the text of the type is known (8.4), itself or as an element.
     pub(crate) fn is_unknown(&self) -> bool {
-        false
+        self.is_unknown
     }
 
+    /// Whether `compat = "debezium"` leaves the column out (D9).
     pub(crate) fn is_omitted(&self) -> bool {
-        false
+        self.is_omitted
     }
+}
 
-    pub(crate) fn write_fallback(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if matches!(self.oid, 20 | 21 | 23) { b"0" } else { b"\"\"" });
-    }
-
-    pub(crate) fn default_json(&self, expression: &str) -> Option<Box<[u8]>> {
-        expression.starts_with("nextval").then(|| b"0".as_slice().into())
-    }
-
-    pub(crate) fn write_connect_text(&self, text: &[u8], out: &mut Vec<u8>) -> Result<(), Poison> {
-        self.write(text, out)
-    }
+#[cold]
+fn poison(refusal: Refusal) -> Poison {
+    let reason = if refusal == text::NOT_UTF8 { PoisonReason::Utf8 } else { PoisonReason::Encode };
+    Poison::new(reason, refusal)
 }

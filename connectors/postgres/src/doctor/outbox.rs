@@ -17,11 +17,13 @@ const TIME_OFF_S: f64 = 300.0;
 
 impl Examination<'_> {
     /// PG013, PG021, PG022, PG026 and PG027, each at least once.
-    pub(super) fn outboxes(&mut self, tables: &[Table]) {
+    pub(super) fn outboxes(&mut self, tables: &[Table], captured: &[Table]) {
         let before = self.findings.len();
+        for table in tables.iter().chain(captured) {
+            self.logged(table);
+        }
         for table in tables {
             let rule = (self.expected.outbox)(&table.raw());
-            self.logged(table);
             self.rights(table, &rule);
             self.row_security(table, &rule);
             self.growth(table, &rule);
@@ -323,7 +325,7 @@ impl Examination<'_> {
 /// What a check says that found nothing.
 fn well(id: &str, tables: usize) -> String {
     match id {
-        "PG013" => "no outbox table is unlogged".to_owned(),
+        "PG013" => "no table is unlogged".to_owned(),
         "PG022" => format!("the role has the rights that it needs on the {tables} outbox tables"),
         "PG026" => "row security hides no row from relay".to_owned(),
         "PG027" => "nobody else is seen at work on the outbox tables".to_owned(),

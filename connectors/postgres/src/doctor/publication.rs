@@ -39,7 +39,9 @@ impl Examination<'_> {
                         1 => format!("publication {name} has the table of the routes"),
                         count => format!("publication {name} has all {count} tables of the routes"),
                     };
-                    if self.source.config().publish == Publish::Inserts && (options.publishes_updates || options.publishes_deletes) {
+                    if self.source.config().publish == Publish::Inserts
+                        && (options.publishes_updates || options.publishes_deletes)
+                    {
                         observed.push_str(
                             "; it also sends updates or deletes, which relay only counts: publish = 'insert' spares them",
                         );
@@ -139,10 +141,10 @@ impl Examination<'_> {
         // by its own name, or through the leaves' root.
         let members = match tables.iter().any(|table| table.is_partitioned) && !options.is_via_root {
             true => self.ask(&format!(
-                "SELECT n.nspname || '.' || c.relname FROM pg_publication AS p \
+                "SELECT n.nspname || '.' || c.relname, NULL FROM pg_publication AS p \
                  JOIN pg_publication_rel AS r ON r.prpubid = p.oid JOIN pg_class AS c ON c.oid = r.prrelid \
                  JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE p.pubname = {literal} \
-                 UNION SELECT rn.nspname || '.' || r.relname FROM pg_publication_tables AS t \
+                 UNION SELECT rn.nspname || '.' || r.relname, t.schemaname || '.' || t.tablename FROM pg_publication_tables AS t \
                  JOIN pg_namespace AS n ON n.nspname = t.schemaname \
                  JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = t.tablename \
                  JOIN pg_class AS r ON r.oid = pg_partition_root(c.oid) JOIN pg_namespace AS rn ON rn.oid = r.relnamespace \
@@ -151,30 +153,39 @@ impl Examination<'_> {
             false => Vec::new(),
         };
         let is_member = |table: &Table| members.iter().any(|row| row.get(0) == Some(table.raw().as_str()));
+        let leaves_are_wanted = |table: &Table| {
+            let mut leaves = members.iter().filter(|row| row.get(0) == Some(table.raw().as_str())).filter_map(|row| row.get(1));
+            let wanted = |leaf: &str| (self.expected.captured)(leaf);
+            leaves.clone().next().is_some() && leaves.all(wanted)
+        };
+        let mut findings = Vec::new();
         for table in tables {
             let raw = table.raw();
             // An unlogged table cannot be in a publication: PG013 says so.
-            if table.is_unlogged || listed.contains(raw.as_str()) {
+            if table.is_unlogged || listed.contains(raw.as_str()) || leaves_are_wanted(table) {
                 continue;
             }
             let finding = if table.is_partitioned && !options.is_via_root && is_member(table) {
                 Finding::fail("PG010", format!("publication {name} sends rows of {raw} under the names of its partitions"))
                     .because("publish_via_partition_root is off")
-                    .so("no [[outbox]] names the partitions, so relay stops at the first row")
+                    .so("nothing names the partitions, so relay stops at the first row")
                     .cure(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true);"))
             } else if let Some(root) = table.root.as_deref().filter(|root| options.is_via_root && listed.contains(root)) {
                 Finding::fail("PG010", format!("publication {name} sends rows of {raw} under the name of {root}"))
-                    .because("publish_via_partition_root is on, and [[outbox]] names the partition")
-                    .so("no [[outbox]] names the root, so its rows are passed by")
-                    .cure(format!("table = \"{root}\"  # in the [[outbox]], in place of the partition"))
+                    .because("publish_via_partition_root is on, and the configuration names the partition")
+                    .so("nothing names the root, so its rows are passed by")
+                    .cure(format!(
+                        "table = \"{root}\"  # in the [[outbox]], in place of the partition; `tables` in a [[capture]]"
+                    ))
             } else {
                 Finding::fail("PG010", format!("publication {name} lacks table {raw}"))
                     .because("the table was not added, or was created later")
                     .so("rows are written and no event comes of them")
                     .cure(format!("ALTER PUBLICATION {name} ADD TABLE {};", table.quoted()))
             };
-            self.add(finding);
+            findings.push(finding);
         }
+        self.findings.extend(findings);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The tables that routes name: which there are, and what shape the stream gives them.
 
 use super::Examination;
-use relay_core::{Column, Oid, Relation, ReplicaIdentity};
+use relay_core::{Catalog, Column, Oid, Relation, ReplicaIdentity};
 use relay_pgwire::{Row, quote_identifier, quote_literal};
 
 /// A table that a route names, or whose root one names.
@@ -64,6 +64,18 @@ impl Examination<'_> {
         Ok(rows.iter().filter_map(Table::read).filter(is_named).collect())
     }
 
+    /// What the catalog adds to the shapes of captured tables.
+    pub(super) fn catalogs(&mut self, relations: &[Relation], captured: &[Table]) -> Vec<(Oid, Catalog)> {
+        let is_captured = |relation: &&Relation| captured.iter().any(|table| table.oid == relation.oid);
+        let mut catalogs = Vec::new();
+        for relation in relations.iter().filter(is_captured) {
+            // A shape without it is still good for most of what is checked.
+            let catalog = crate::catalog::read_catalog(&mut self.connection, relation).unwrap_or_default();
+            catalogs.push((relation.oid, catalog));
+        }
+        catalogs
+    }
+
     /// The shape of each table as its Relation message would say it: without columns that the publication leaves out.
     pub(super) fn relations(&mut self, tables: &[Table]) -> Result<Vec<Relation>, String> {
         let publication = quote_literal(&self.source.config().publication);
@@ -82,10 +94,13 @@ impl Examination<'_> {
                 ),
             };
             let rows = self.ask(&format!(
-                "SELECT a.attname, a.atttypid, a.atttypmod, coalesce(a.attnum = ANY (i.indkey), false) \
+                "SELECT a.attname, a.atttypid, a.atttypmod, \
+                 c.relreplident = 'f' OR c.relreplident <> 'n' AND coalesce(a.attnum = ANY (i.indkey), false), c.relreplident, \
+                 CASE WHEN t.oid >= 10000 THEN t.typname END \
                  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-                 JOIN pg_attribute AS a ON a.attrelid = c.oid \
-                 LEFT JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary \
+                 JOIN pg_attribute AS a ON a.attrelid = c.oid LEFT JOIN pg_type AS t ON t.oid = a.atttypid \
+                 LEFT JOIN pg_index AS i ON i.indrelid = c.oid \
+                   AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END \
                  WHERE c.oid = {} AND a.attnum > 0 AND NOT a.attisdropped AND {listed} ORDER BY a.attnum",
                 table.oid
             ))?;
@@ -94,7 +109,7 @@ impl Examination<'_> {
                     name: row.get(0)?.into(),
                     type_oid: row.get(1)?.parse().ok().map(Oid)?,
                     type_modifier: row.get(2)?.parse().ok()?,
-                    type_name: None,
+                    type_name: row.get(5).map(Into::into),
                     is_key: row.get(3) == Some("t"),
                 })
             };
@@ -102,7 +117,12 @@ impl Examination<'_> {
                 oid: table.oid,
                 schema: table.schema.as_str().into(),
                 name: table.name.as_str().into(),
-                identity: ReplicaIdentity::Default,
+                identity: match rows.first().and_then(|row| row.get(4)) {
+                    Some("f") => ReplicaIdentity::Full,
+                    Some("n") => ReplicaIdentity::Nothing,
+                    Some("i") => ReplicaIdentity::Index,
+                    _ => ReplicaIdentity::Default,
+                },
                 columns: rows.iter().filter_map(column).collect(),
             });
         }

@@ -121,7 +121,14 @@ fn run_id() -> String {
     let random = || RandomState::new().build_hasher().finish();
     let make = || {
         let (high, low) = (random() & !0xF000 | 0x4000, random() & (u64::MAX >> 2) | 1 << 63);
-        format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, high >> 16 & 0xFFFF, high & 0xFFFF, low >> 48, low & 0xFFFF_FFFF_FFFF)
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xFFFF,
+            high & 0xFFFF,
+            low >> 48,
+            low & 0xFFFF_FFFF_FFFF
+        )
     };
     ID.get_or_init(make).clone()
 }

@@ -18,7 +18,8 @@ pub(crate) fn captures(rules: &mut Rules<'_>) {
     let settings = rules.settings;
     if settings.source.mode == SourceMode::Poll {
         if !settings.capture.is_empty() {
-            let message = "`[[capture]]` reads the log, and `source.mode` is \"poll\": a table does not tell what happened to its rows";
+            let message =
+                "`[[capture]]` reads the log, and `source.mode` is \"poll\": a table does not tell what happened to its rows";
             rules.error(Kind::ConfigConflict, "capture[0]", message, "set `source.mode = \"log\"`, or leave the section out");
         }
         for (key, what) in OF_THE_LOG {

@@ -30,7 +30,6 @@ pub(crate) enum Takes {
 
 const SPOOL: &str = "streaming of transactions in progress is";
 const EXACTLY_ONCE: &str = "exactly-once is";
-const CLOUDEVENTS: &str = "CloudEvents are";
 
 const fn default_only(key: &'static str, what: &'static str) -> NotYet {
     NotYet { key, takes: Takes::Default, what }
@@ -47,9 +46,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     default_only("source.log.spool_dir", SPOOL),
     default_only("source.log.spool_max", SPOOL),
     words("source.log.on_missing_slot", &["stop"], "re-creating a slot is"),
-    words("outbox.format", &["raw"], CLOUDEVENTS),
-    default_only("outbox.dataschema", CLOUDEVENTS),
-    words("outbox.on_update", &["ignore", "stop"], "publishing updates is"),
     words("delivery.guarantee", &["at-least-once"], EXACTLY_ONCE),
     default_only("delivery.commit_interval", EXACTLY_ONCE),
     words("delivery.on_poison", &["stop", "dlq", "skip"], "holding a key is"),

@@ -212,6 +212,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("outbox.on_scheduled", "\"poison\""),
     ("outbox.after_publish", "\"keep\""),
     ("outbox.order", "\"tick(xid, seq)\""),
+    ("outbox.dataschema", "\"\""),
     ("outbox.source_name", "\"shop\""),
     ("outbox.retention", "\"7d\""),
     ("outbox.outbox_id", "0"),

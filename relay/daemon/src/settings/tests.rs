@@ -173,7 +173,7 @@ fn each_rule_speaks_up() {
         "[[capture]]\ntables = [\"public.*\", \"s.t\"]\nexclude = [\"public.outbox\"]\noperations = [\"insert\", \"truncate\"]\n\
          key = [\"a\"]\nfilter = \"a = 1\"\nkey_change = \"update\"\n[capture.columns]\nmask = { \"*.email\" = \"stars:3\" }",
         "[source.log]\nmessages = [\"app.*\"]\nnontransactional_messages = true",
-        "[format]\ntransaction_metadata = true\nheartbeat_interval = \"10s\"\n[[capture]]",
+        "[format]\ncompat = \"debezium\"\nschemas = true\ntransaction_metadata = true\nheartbeat_interval = \"10s\"\n[[capture]]",
     ] {
         assert_eq!(faults(lines), [], "{lines}");
     }

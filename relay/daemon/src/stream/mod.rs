@@ -3,7 +3,9 @@
 //! From socket to enqueue is one chain of calls on this thread (`read`); anything that blocks runs as a job on a thread of its own
 //! (`jobs`) and comes back as a message.
 
+mod beside;
 mod capture;
+mod config;
 mod confirm;
 mod jobs;
 mod mark;
@@ -23,6 +25,7 @@ mod steady;
 mod tally;
 mod transaction;
 
+pub(crate) use config::{Config, OnPoison, Parts};
 pub(crate) use jobs::Control;
 pub(crate) use routes::Routes;
 
@@ -33,7 +36,7 @@ use jobs::{Done, Jobs};
 use pace::Pace;
 use pass::{Place, Suspicion};
 use plans::Plans;
-use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
+use relay_core::checkpoint::Checkpoint;
 use relay_core::session::{Busy, Fault, Input, Session, State};
 use relay_core::{Event, Kind, Lsn, Position, Sink};
 use relay_pgwire::CopyBoth;
@@ -44,74 +47,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tally::Tally;
 use transaction::Open;
-
-/// What to do with an event that cannot be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnPoison {
-    /// Stay in front of it, not ready, and look again.
-    Stop,
-    /// Park it in the dlq topic.
-    Dlq,
-    /// Count it and go on.
-    Skip,
-}
-
-/// What the wire thread must know beyond the session.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    /// Pipeline name.
-    pub(crate) name: String,
-    /// Slot name.
-    pub(crate) slot: String,
-    /// What to do with poison.
-    pub(crate) on_poison: OnPoison,
-    /// Topic of the dlq.
-    pub(crate) dlq_topic: String,
-    /// A published table without a route stops the stream.
-    pub(crate) stops_on_unrouted: bool,
-    /// Wait before reading again while behind; `None` never waits.
-    pub(crate) coalesce: Option<Duration>,
-    /// Whether the wait adapts to the load.
-    pub(crate) coalesce_is_adaptive: bool,
-    /// Largest frame that is kept.
-    pub(crate) max_message_bytes: usize,
-    /// Silence after which the connection counts as lost.
-    pub(crate) receive_timeout: Duration,
-    /// Longest time between two status updates.
-    pub(crate) status_interval: Duration,
-    /// Stalled, and the server shutting down: let go after this.
-    pub(crate) server_shutdown_grace: Duration,
-    /// No progress for so long while there is WAL to read: end the process.
-    pub(crate) watchdog: Duration,
-    /// BEGIN and END records and counts are written.
-    pub(crate) transaction_metadata: bool,
-    /// Messages outside of transactions are published, too.
-    pub(crate) loose_messages: bool,
-    /// A value that cannot be converted becomes null, and is told of.
-    pub(crate) tells_lost_values: bool,
-    /// How often Debezium's heartbeat is written.
-    pub(crate) heartbeat_interval: Option<Duration>,
-}
-
-/// The parts that the wire thread drives.
-pub(crate) struct Parts {
-    pub(crate) config: Config,
-    pub(crate) session: Session,
-    pub(crate) source: Source,
-    pub(crate) sink: Box<dyn Sink + Send>,
-    pub(crate) checkpoint: Box<dyn Checkpoint + Send>,
-    pub(crate) reader: Box<dyn ReadCheckpoint>,
-    pub(crate) routes: Arc<Routes>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) status: Status,
-    pub(crate) control: Receiver<Control>,
-    pub(crate) control_sender: std::sync::mpsc::Sender<Control>,
-    pub(crate) window_events: usize,
-    /// How to take snapshots, if any table is captured.
-    pub(crate) snapshots: Option<snapshot::Config>,
-    /// How to poll, in place of the slot's stream.
-    pub(crate) polling: Option<poll::Config>,
-}
 
 /// The wire thread's state.
 pub(crate) struct Stream {

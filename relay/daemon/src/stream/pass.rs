@@ -317,16 +317,12 @@ impl Pass<'_> {
     }
 
     fn suspect(&self, at: At<'_>, poison: Poison, origin: Origin<'_>, key: String) -> Flow {
-        let relation = match origin {
-            Origin::Change(change) => change.relation(),
-            Origin::Drained { relation, .. } => relation,
-        };
         Flow::Poisoned(Box::new(Suspect {
             position: at.position,
             poison,
             name: at.relay_pos.to_string(),
             key,
-            table: relation.map(ToString::to_string).unwrap_or_default(),
+            table: origin.relation().map(ToString::to_string).unwrap_or_default(),
             lsn: self.place.lsn,
         }))
     }

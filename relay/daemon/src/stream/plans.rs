@@ -221,7 +221,12 @@ impl Plans {
 impl Question {
     fn failed(&mut self, fault: &Fault) {
         self.ask_at = Instant::now() + AFTER_FAILURE;
-        tracing::warn!(event = "table.not_read", error.code = fault.kind.directive().code, "the catalog is asked again: {}", fault.message);
+        tracing::warn!(
+            event = "table.not_read",
+            error.code = fault.kind.directive().code,
+            "the catalog is asked again: {}",
+            fault.message
+        );
     }
 }
 

@@ -332,6 +332,9 @@ impl Stream {
         };
         let (assembler, plans, mut pass) = self.split(Place::default());
         let name = table.map(|table| assembler.relation(table).to_string());
+        if let Some(flow) = pass.open_records(None) {
+            return flow;
+        }
         match pass.session.admit() {
             Admission::Covered => pass.passed(),
             Admission::Fresh(position) | Admission::Condemned(position, _) => {

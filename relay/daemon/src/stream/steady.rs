@@ -1,12 +1,14 @@
 //! The steady state allocates nothing on the wire thread: a counting allocator watches it from decoded frame to acknowledgement.
 
+use super::plans::Planned;
 use super::{Config, Control, OnPoison, Parts, Routes, Stream};
 use crate::metrics::{Build, Metrics, Setup};
 use crate::status::Status;
 use relay_core::session::{self, Input, Order, Server, Session, Slot};
 use relay_core::window::{Limits, Window};
-use relay_core::{Acks, Lsn};
-use relay_encode::{FormatSettings, OutboxSettings, Route};
+use relay_core::{Acks, Catalog, Lsn};
+use relay_encode::{CaptureSettings, FormatSettings, OutboxSettings, Route};
+use relay_postgres::TableId;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -88,6 +90,62 @@ fn insert(number: u64) -> Vec<u8> {
     wire.0
 }
 
+const CAPTURED: [(&str, u32, bool); 8] = [
+    ("id", 20, true),
+    ("amount", 1700, false),
+    ("name", 25, false),
+    ("at", 1184, false),
+    ("data", 3802, false),
+    ("tags", 1009, false),
+    ("raw", 17, false),
+    ("ratio", 701, false),
+];
+
+fn captured_relation() -> Vec<u8> {
+    let mut wire = Wire::default();
+    wire.bytes(b"R").bytes(&16_500_u32.to_be_bytes()).text("public").text("orders").bytes(b"d");
+    wire.bytes(&(CAPTURED.len() as u16).to_be_bytes());
+    for (name, oid, is_key) in CAPTURED {
+        wire.bytes(&[u8::from(is_key)]).text(name).bytes(&oid.to_be_bytes()).bytes(&(-1_i32).to_be_bytes());
+    }
+    wire.0
+}
+
+fn captured_row(wire: &mut Wire, id: u64) {
+    wire.bytes(&(CAPTURED.len() as u16).to_be_bytes());
+    wire.value(Some(&id.to_string()))
+        .value(Some("12345.6700"))
+        .value(Some("ü \"quoted\" text"))
+        .value(Some("2026-01-02 03:04:05.678901+00"))
+        .value(Some("{\"tenant\": \"a\"}"))
+        .value(Some("{a,\"b c\",NULL}"))
+        .value(Some("\\x0102ff"))
+        .value(Some("0.1"));
+}
+
+fn old_key(wire: &mut Wire, id: u64) {
+    wire.bytes(b"K").bytes(&(CAPTURED.len() as u16).to_be_bytes()).value(Some(&id.to_string()));
+    for _ in 1..CAPTURED.len() {
+        wire.value(None);
+    }
+}
+
+/// A row is inserted, gets another key, and is deleted: six records.
+fn captured_changes(id: u64) -> [Vec<u8>; 3] {
+    let [mut insert, mut update, mut delete] = [b"I", b"U", b"D"].map(|tag| {
+        let mut wire = Wire::default();
+        wire.bytes(tag).bytes(&16_500_u32.to_be_bytes());
+        wire
+    });
+    insert.bytes(b"N");
+    captured_row(&mut insert, id);
+    old_key(&mut update, id);
+    update.bytes(b"N");
+    captured_row(&mut update, id + 1);
+    old_key(&mut delete, id + 1);
+    [insert.0, update.0, delete.0]
+}
+
 /// A session that has been through the start protocol.
 fn streaming(acks: &Arc<Acks>) -> Session {
     let config = session::Config {
@@ -138,7 +196,10 @@ fn streaming(acks: &Arc<Acks>) -> Session {
 fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
     let settings = OutboxSettings { table: Some("public.outbox".into()), ..OutboxSettings::default() };
     let route = Route::new(settings, &FormatSettings::default()).expect("the preset is sound");
-    let captures = relay_encode::Captures::new(Vec::new(), &FormatSettings::default()).expect("sound");
+    let format = FormatSettings { pipeline: "steady".into(), transaction_metadata: true, ..FormatSettings::default() };
+    let tables = vec!["public.orders".into()];
+    let capture = CaptureSettings { tables, ..CaptureSettings::default() };
+    let captures = relay_encode::Captures::new(vec![capture], &format).expect("the capture is sound");
     let wire = relay_pgwire::Config::parse("postgres://relay@127.0.0.1/shop").expect("a URL");
     let source = relay_postgres::Source::new(relay_postgres::Config {
         wire,
@@ -173,7 +234,7 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
             status_interval: Duration::from_secs(7),
             server_shutdown_grace: Duration::from_secs(5),
             watchdog: Duration::from_secs(600),
-            transaction_metadata: false,
+            transaction_metadata: true,
             loose_messages: false,
             tells_lost_values: false,
             heartbeat_interval: None,
@@ -213,14 +274,22 @@ fn transaction(stream: &mut Stream, commit_lsn: u64, frames: &[Vec<u8>]) {
 #[test]
 fn no_allocation_an_event_in_the_steady_state() {
     let mock = relay_kafka::mock::Mock::start(1).expect("a mock cluster");
-    mock.create_topic("outbox.event.order", 4).expect("a topic");
+    for topic in ["outbox.event.order", "steady.public.orders", "steady.transaction"] {
+        mock.create_topic(topic, 4).expect("a topic");
+    }
     let mut stream = stream(Acks::new(100_000), &mock.bootstrap_servers().expect("an address"));
-    assert!(stream.take_whole(&relation()));
+    stream.plans.connected("shop");
+    assert!(stream.take_whole(&relation()) && stream.take_whole(&captured_relation()));
     let frames = |n: u64| -> Vec<Vec<u8>> {
         let commit_lsn = 1_000 + n * 100;
         let rows = (0..10).map(|row| insert(n * 10 + row));
-        std::iter::once(begin(commit_lsn)).chain(rows).chain([commit(commit_lsn)]).collect()
+        let changes = (0..4).flat_map(|row| captured_changes(n * 10 + row));
+        std::iter::once(begin(commit_lsn)).chain(rows).chain(changes).chain([commit(commit_lsn)]).collect()
     };
+    let captured = stream.assembler.relation(TableId(1));
+    assert!(matches!(stream.plans.of(TableId(1), captured), Planned::Reading(_)), "the catalog is read first");
+    let catalog = Catalog { primary_key: vec!["id".into()], ..Catalog::default() };
+    stream.plans.learned(TableId(1), 1, captured, Ok(catalog));
     // The first transactions meet the topic, the table and the buffers' sizes.
     for n in 0..20 {
         transaction(&mut stream, n, &frames(n));
@@ -232,6 +301,9 @@ fn no_allocation_an_event_in_the_steady_state() {
             transaction(&mut stream, n as u64, frames);
         }
     });
-    println!("1,000 events: {} allocations, {} bytes", counted.count_total, counted.bytes_total);
+    println!(
+        "1,000 outbox events and 2,600 records of captures: {} allocations, {} bytes",
+        counted.count_total, counted.bytes_total
+    );
     assert_eq!(counted.count_total, 0, "the wire thread allocates for events");
 }

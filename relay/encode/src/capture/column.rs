@@ -109,6 +109,16 @@ impl ColumnPlan {
         }
     }
 
+    /// As [`ColumnPlan::write_key`], as Connect prints it in a header (D28).
+    pub(super) fn write_connect(&self, cells: &Cells<'_>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
+        match cells.get(self.index, self.is_identity) {
+            Some(Value::Text(text)) if self.mask.is_none() => {
+                self.kind.write_connect_text(text, out).map_err(|poison| self.poison(poison.reason, &poison.message))
+            }
+            _ => self.write_key(cells, seen, out),
+        }
+    }
+
     fn write_rare(&self, value: Option<Value<'_>>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
         match (value, &self.mask) {
             (Some(Value::Text(text)), Some(mask)) => {
@@ -129,6 +139,16 @@ impl ColumnPlan {
             json::write_string(std::str::from_utf8(&seen.text).unwrap_or_default(), out);
         } else {
             out.extend_from_slice(b"null");
+        }
+    }
+
+    /// Appends what a dlq record shows of a masked value, which may be the very reason why it cannot be published.
+    pub(super) fn write_shown(&self, value: Value<'_>, seen: &mut Seen, out: &mut Vec<u8>) {
+        match (value, &self.mask) {
+            (Value::Text(text) | Value::Binary(text), Some(mask)) => {
+                self.write_masked(mask, &String::from_utf8_lossy(text), seen, out);
+            }
+            _ => out.extend_from_slice(&self.null),
         }
     }
 

@@ -3,8 +3,8 @@
 use super::context::{Context, RecordOrder};
 use super::image::{write_open_old, write_open_row};
 use super::number::{write_i64, write_u64};
-use super::plan::{Body, CapturePlan, FlatBody, Scratch};
-use super::step::{Sides, Step};
+use super::plan::{Body, CapturePlan, Condition, FlatBody, Scratch};
+use super::step::{Record, Sides, Step};
 use crate::encode::FilterReason;
 use crate::field::Piece;
 use relay_core::change::OldRow;
@@ -67,31 +67,27 @@ impl CapturePlan {
         let scratch = &mut *self.scratch.borrow_mut();
         let steps = self.steps(context, change, &sides, scratch)?;
         let Some(step) = steps.get(part) else { return Ok(Encoded::Filtered(FilterReason::Operation)) };
-        let context = &match context.order {
-            None => *context,
-            Some(order) => {
-                let before = steps.counted_before(part);
-                Context {
-                    order: Some(RecordOrder { total: order.total + before, in_table: order.in_table + before }),
-                    ..*context
-                }
-            }
-        };
+        let order = context.order.map(|order| {
+            let before = steps.counted_before(part);
+            RecordOrder { total: order.total + before, in_table: order.in_table + before }
+        });
+        let context = Context { order, ..*context };
+        let record = &Record { context, sides, step, part, count: steps.count, is_key_change: steps.is_key_change };
         scratch.seen.unavailable.clear();
         let row = sides.row(step);
         self.topic.write(&self.rule, row.as_ref(), &mut scratch.topic, event)?;
         self.write_key(step, &sides, scratch, event)?;
-        self.write_headers(context, &steps, step, part, &sides, scratch, event)?;
-        event.timestamp_ms = self.rule.format.timestamp_ms(context);
+        self.write_headers(record, scratch, event)?;
+        event.timestamp_ms = self.rule.format.timestamp_ms(&context);
         self.set_partition(row.as_ref(), event)?;
-        self.write_value(context, step, &sides, scratch, event)?;
+        self.write_value(record, scratch, event)?;
         self.write_unavailable(&scratch.seen.unavailable, event);
         Ok(if part + 1 < steps.count { Encoded::More } else { Encoded::Last })
     }
 
     /// Whether the row meets the filter. Of an update the new row counts; a deletion is judged by what its old row has.
     fn passes(&self, sides: &Sides<'_>) -> Result<bool, Poison> {
-        for (field, is_identity, test) in &self.filter {
+        for Condition { field, is_identity, test } in &self.filter {
             let row = match (sides.new, sides.old) {
                 (Some(new), Some(OldRow::Full(old))) if new.get(field.column) == Some(Value::Unchanged) => old,
                 (Some(new), _) => new,
@@ -158,27 +154,20 @@ impl CapturePlan {
     }
 
     #[inline]
-    fn write_value(
-        &self,
-        context: &Context<'_>,
-        step: Step,
-        sides: &Sides<'_>,
-        scratch: &mut Scratch,
-        event: &mut Event,
-    ) -> Result<(), Poison> {
-        if step == Step::Tombstone {
+    fn write_value(&self, record: &Record<'_>, scratch: &mut Scratch, event: &mut Event) -> Result<(), Poison> {
+        if record.step == Step::Tombstone {
             return Ok(());
         }
         match &self.body {
             Body::Debezium { head } => {
                 event.out().extend_from_slice(head);
-                self.write_envelope(context, step, sides, scratch, event.out())?;
+                self.write_envelope(record, scratch, event.out())?;
                 if head.len() > ENVELOPE_START {
                     event.out().push(b'}');
                 }
             }
-            Body::Flat(body) => self.write_flat(body, context, step, sides, scratch, event.out())?,
-            Body::CloudEvents => {}
+            Body::Flat(body) => self.write_flat(body, record, scratch, event.out())?,
+            Body::CloudEvents(body) => self.write_cloudevents_value(body, record, scratch, event.out())?,
         }
         event.end_value();
         Ok(())
@@ -186,15 +175,9 @@ impl CapturePlan {
 
     /// From the image before to the end of the envelope.
     #[inline]
-    fn write_envelope(
-        &self,
-        context: &Context<'_>,
-        step: Step,
-        sides: &Sides<'_>,
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Poison> {
-        let op = self.write_images(step, sides, scratch, out)?;
+    fn write_envelope(&self, record: &Record<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Poison> {
+        let context = &record.context;
+        let op = self.write_images(record.step, &record.sides, scratch, out)?;
         out.extend_from_slice(b",\"source\":");
         self.source.write(context, out);
         match context.order {
@@ -240,15 +223,8 @@ impl CapturePlan {
         }
     }
 
-    fn write_flat(
-        &self,
-        body: &FlatBody,
-        context: &Context<'_>,
-        step: Step,
-        sides: &Sides<'_>,
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Poison> {
+    fn write_flat(&self, body: &FlatBody, record: &Record<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Poison> {
+        let (step, sides) = (record.step, &record.sides);
         if step == Step::Nothing {
             out.extend_from_slice(body.null.as_deref().unwrap_or(b"null"));
             return Ok(());
@@ -267,7 +243,7 @@ impl CapturePlan {
         }
         for (member, metadata) in &body.fields {
             out.extend_from_slice(member);
-            metadata.write(step.op(), &self.source, context, out);
+            metadata.write(step.op(), &self.source, &record.context, out);
         }
         if is_empty && out.len() > rest {
             // No column stands before the comma.

@@ -11,6 +11,10 @@ use crate::types::Modes;
 pub(super) struct Format {
     pub(super) prefix: Box<str>,
     pub(super) pipeline: Box<str>,
+    /// Topics of records that belong to no row.
+    pub(super) message_topic: Box<str>,
+    pub(super) transaction_topic: Box<str>,
+    pub(super) heartbeat_topic: Box<str>,
     /// `compat = "debezium"`.
     pub(super) is_debezium: bool,
     pub(super) schemas: bool,
@@ -54,10 +58,15 @@ impl Format {
             text => type_parts(text).map_err(|error| errors.push(error)).ok(),
         };
         let modes = Modes::new(settings).map_err(|error| errors.push(error)).ok();
-        let or = |text: &str, default: &str| Box::from(if text.is_empty() { default } else { text });
+        let or = |text: &str, default: &str| Box::<str>::from(if text.is_empty() { default } else { text });
+        let prefix = or(&settings.topic_prefix, &settings.pipeline);
+        let own = |name: String| clean_topic(&name).into_boxed_str();
         match modes {
             Some(modes) if errors.is_empty() => Ok(Self {
-                prefix: or(&settings.topic_prefix, &settings.pipeline),
+                message_topic: own(format!("{prefix}.message")),
+                transaction_topic: own(format!("{prefix}.transaction")),
+                heartbeat_topic: own(format!("__debezium-heartbeat.{prefix}")),
+                prefix,
                 pipeline: settings.pipeline.as_str().into(),
                 is_debezium,
                 schemas: settings.schemas,

@@ -1,36 +1,30 @@
 //! The headers of a capture's record, in their order (event-format.md, section 5).
 
+use super::column::Cells;
 use super::context::Context;
 use super::format::Format;
-use super::plan::{CapturePlan, Scratch};
+use super::plan::{Body, CapturePlan, Scratch};
 use super::rule::Shape;
-use super::step::{Sides, Step, Steps};
+use super::step::{Record, Sides, Step};
+use crate::contract::write_context;
+use relay_core::change::OldRow;
 use relay_core::{Event, Poison, RelayPos};
 
 // === impl CapturePlan ===
 
 impl CapturePlan {
     /// All headers but `relay-unavailable`, which is known only behind the value.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one record; a struct of them would be made for this call alone")]
     #[inline]
-    pub(super) fn write_headers(
-        &self,
-        context: &Context<'_>,
-        steps: &Steps,
-        step: Step,
-        part: u8,
-        sides: &Sides<'_>,
-        scratch: &mut Scratch,
-        event: &mut Event,
-    ) -> Result<(), Poison> {
+    pub(super) fn write_headers(&self, record: &Record<'_>, scratch: &mut Scratch, event: &mut Event) -> Result<(), Poison> {
+        let (step, sides) = (record.step, &record.sides);
         let format = &self.rule.format;
-        if steps.is_key_change {
+        if record.is_key_change {
             // Each record names the other key.
             let (name, other) = match step {
                 Step::New(_) => ("__debezium.oldkey", Step::Old),
                 _ => ("__debezium.newkey", Step::New(b'c')),
             };
-            self.write_plain_key(other, sides, scratch, event)?;
+            self.write_other_key(other, sides, scratch, event)?;
             event.end_header(name);
         }
         if format.is_debezium {
@@ -38,12 +32,28 @@ impl CapturePlan {
         }
         if let Shape::Flat(rule) = &self.rule.shape {
             for (name, metadata) in &rule.headers {
-                metadata.write_text(step.op(), &self.source, context, event.out());
+                metadata.write_text(step.op(), &self.source, &record.context, event.out());
                 event.end_header(name);
             }
         }
-        format.write_own_headers(part_of(context.pos, part, steps.count), event);
+        if let Body::CloudEvents(body) = &self.body {
+            self.write_cloudevents_headers(body, record, scratch, event)?;
+        }
+        format.write_own_headers(record.pos(), event);
         Ok(())
+    }
+
+    /// The key of the other side of a key change: JSON, or Connect's text of it (D28).
+    fn write_other_key(&self, step: Step, sides: &Sides<'_>, scratch: &mut Scratch, event: &mut Event) -> Result<(), Poison> {
+        let Some(key) = self.key.as_ref().filter(|_| self.rule.format.is_debezium) else {
+            return self.write_plain_key(step, sides, scratch, event);
+        };
+        match (step, sides.new_cells(), sides.old) {
+            (Step::New(_), Some(cells), _) => key.write_connect(&cells, false, &mut scratch.seen, event.out()),
+            (_, _, Some(OldRow::Full(row))) => key.write_connect(&Cells::of(row), false, &mut scratch.seen, event.out()),
+            (_, _, Some(OldRow::Key(row))) => key.write_connect(&Cells::of(row), true, &mut scratch.seen, event.out()),
+            _ => Ok(()),
+        }
     }
 
     /// `relay-unavailable`, where a value is not known.
@@ -62,14 +72,6 @@ impl CapturePlan {
         }
         event.out().push(b']');
         event.end_header("relay-unavailable");
-    }
-}
-
-/// The position of one of `count` records of a change.
-pub(super) fn part_of(pos: RelayPos<'_>, part: u8, count: u8) -> RelayPos<'_> {
-    match pos {
-        RelayPos::Log(position) if count > 1 => RelayPos::Part(position, part),
-        pos => pos,
     }
 }
 
@@ -98,14 +100,6 @@ impl Format {
 
     /// The four context headers of `compat = "debezium"`.
     pub(super) fn write_context(&self, event: &mut Event) {
-        let values = [
-            ("__debezium.context.connectorLogicalName", &*self.prefix),
-            ("__debezium.context.taskId", "0"),
-            ("__debezium.context.connectorName", "postgresql"),
-            ("__debezium.context.runId", &self.run_id),
-        ];
-        for (name, value) in values {
-            event.header(name, Some(value.as_bytes()));
-        }
+        write_context(&self.prefix, &self.run_id, event);
     }
 }

@@ -57,10 +57,36 @@ impl KeyPlan {
     /// Appends the key of a whole row, without schema.
     #[inline]
     pub(super) fn write_new(&self, cells: &Cells<'_>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
+        self.write_columns(out, |column, out| column.write_key(cells, seen, out))
+    }
+
+    /// Appends the key of a row as Connect prints it in a header (D28), by the rules of the row's side.
+    pub(super) fn write_connect(
+        &self,
+        cells: &Cells<'_>,
+        is_partial: bool,
+        seen: &mut Seen,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Poison> {
+        self.write_columns(out, |column, out| match &column.invented {
+            Some(invented) if is_partial && !column.is_identity => {
+                out.extend_from_slice(invented);
+                Ok(())
+            }
+            _ => column.write_connect(cells, seen, out),
+        })
+    }
+
+    #[inline]
+    fn write_columns(
+        &self,
+        out: &mut Vec<u8>,
+        mut write: impl FnMut(&ColumnPlan, &mut Vec<u8>) -> Result<(), Poison>,
+    ) -> Result<(), Poison> {
         let start = out.len();
         for column in &self.columns {
             out.extend_from_slice(&column.member);
-            column.write_key(cells, seen, out)?;
+            write(column, out)?;
         }
         open_object(start, out);
         out.push(b'}');
@@ -73,20 +99,16 @@ impl KeyPlan {
             OldRow::Full(row) => return self.write_new(&Cells::of(row), seen, out),
             OldRow::Key(row) => Cells::of(row),
         };
-        let start = out.len();
-        for column in &self.columns {
-            out.extend_from_slice(&column.member);
-            match &column.invented {
-                _ if column.is_identity => column.write_key(&row, seen, out)?,
-                Some(invented) => out.extend_from_slice(invented),
-                None => {
-                    let message = format!("{table}: the old row does not have column `{}` of the key", column.name);
-                    return Err(Poison::new(PoisonReason::Route, message));
-                }
+        self.write_columns(out, |column, out| match &column.invented {
+            _ if column.is_identity => column.write_key(&row, seen, out),
+            Some(invented) => {
+                out.extend_from_slice(invented);
+                Ok(())
             }
-        }
-        open_object(start, out);
-        out.push(b'}');
-        Ok(())
+            None => {
+                let message = format!("{table}: the old row does not have column `{}` of the key", column.name);
+                Err(Poison::new(PoisonReason::Route, message))
+            }
+        })
     }
 }

@@ -44,7 +44,7 @@ impl LogicalMessages {
         let key_head = head(&|out| out.extend_from_slice(schema::MESSAGE_KEY.as_bytes()));
         let value_head = head(&|out| schema::write_message(&content, out));
         Self {
-            topic: super::format::clean_topic(&format!("{}.message", format.prefix)).into(),
+            topic: format.message_topic.clone(),
             source: Source::new(&format.version, &format.prefix, database, "", ""),
             content,
             key_head,

@@ -82,6 +82,12 @@ impl Metadata {
         let start = out.len();
         self.write(op, source, context, out);
         let Some(inside) = out.get(start..).and_then(json::string_inside) else { return };
+        if memchr::memchr(b'\\', inside).is_none() {
+            out.pop();
+            out.remove(start);
+            return;
+        }
+        // `sequence`, and names that need escapes.
         let mut plain = Vec::new();
         if json::unescape(inside, &mut plain) {
             out.truncate(start);

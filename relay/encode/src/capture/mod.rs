@@ -1,8 +1,10 @@
 //! Row changes become events of `[[capture]]`: rules, the plan of one relation version, and the bytes.
 
+mod cloudevents;
 mod column;
 mod context;
 mod encode;
+mod fingerprint;
 mod flat;
 mod format;
 mod headers;

@@ -1,5 +1,6 @@
 //! A capture meets its table: names, types and everything constant of a record are worked out once per relation version.
 
+use super::cloudevents::CloudEventsBody;
 use super::column::{ColumnBuilder, ColumnPlan, Seen};
 use super::flat::FlatRule;
 use super::key::{self, Chosen};
@@ -31,14 +32,21 @@ pub struct CapturePlan {
     /// Cells that tell the rows of the table apart.
     identity: Box<[(usize, bool)]>,
     pub(super) topic: TopicPlan,
-    pub(super) filter: Box<[(Field, bool, Test)]>,
+    pub(super) filter: Box<[Condition]>,
     pub(super) partition: Option<Field>,
     pub(super) source: Source,
     pub(super) body: Body,
-    /// Columns of the relation that dlq records show, with their masks.
-    pub(super) shown: Box<[Option<usize>]>,
     notes: Vec<String>,
     pub(super) scratch: RefCell<Scratch>,
+}
+
+/// A term of the filter.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) field: Field,
+    /// Whether an old tuple of identity columns has the column.
+    pub(super) is_identity: bool,
+    pub(super) test: Test,
 }
 
 /// The key of a record.
@@ -59,7 +67,7 @@ pub(super) enum Body {
         head: Box<[u8]>,
     },
     Flat(FlatBody),
-    CloudEvents,
+    CloudEvents(CloudEventsBody),
 }
 
 /// What is constant of a flat value.
@@ -67,7 +75,7 @@ pub(super) enum Body {
 pub(super) struct FlatBody {
     /// `{"schema":…,"payload":`.
     pub(super) head: Box<[u8]>,
-    /// `,"__deleted":"`; empty where rows carry no mark.
+    /// Whether rows carry `__deleted`.
     pub(super) marks_deleted: bool,
     /// `,"name":`, and what follows.
     pub(super) fields: Box<[(Box<[u8]>, Metadata)]>,
@@ -87,6 +95,8 @@ pub(super) struct Scratch {
     /// Keys that are held against each other.
     pub(super) old_key: Vec<u8>,
     pub(super) new_key: Vec<u8>,
+    /// Id of a CloudEvent.
+    pub(super) id: Vec<u8>,
 }
 
 // === impl CapturePlan ===
@@ -131,12 +141,6 @@ impl CapturePlan {
             return Err(unfit(relation, "partition", &field.name, message));
         }
         let body = Body::new(rule, relation, &columns, topic_name);
-        let mut shown = vec![None; relation.columns.len()];
-        for (place, column) in columns.iter().enumerate() {
-            if let Some(slot) = shown.get_mut(column.index) {
-                *slot = Some(place);
-            }
-        }
         let scratch = Scratch { seen: Seen { is_thorough: format.unavailable_header, ..Seen::default() }, ..Scratch::default() };
         Ok(Self {
             rule: Arc::clone(rule),
@@ -149,7 +153,6 @@ impl CapturePlan {
             source: Source::new(&format.version, &format.prefix, database, &relation.schema, &relation.name),
             body,
             columns: columns.into(),
-            shown: shown.into(),
             notes,
             scratch: RefCell::new(scratch),
         })
@@ -179,6 +182,12 @@ impl CapturePlan {
     /// What an operator should know about this relation version: each is worth one line in the log.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         self.notes.iter().cloned()
+    }
+
+    /// Whether an old tuple has every column of the key: else a deletion, or a change of the key, cannot tell which key is gone (D27).
+    #[must_use]
+    pub fn is_key_covered(&self) -> bool {
+        self.key.as_ref().is_none_or(|key| key.is_covered)
     }
 
     /// Whether records have a key.
@@ -216,6 +225,20 @@ impl CapturePlan {
         !self.identity.is_empty()
     }
 
+    /// Whether values have the column at that index of the relation.
+    pub(crate) fn shows(&self, index: usize) -> bool {
+        self.columns.iter().any(|column| column.index == index)
+    }
+
+    /// Appends what a mask shows of the column's value; false when the column has none.
+    pub(crate) fn write_masked(&self, index: usize, value: Value<'_>, out: &mut Vec<u8>) -> bool {
+        let keys = self.key.iter().flat_map(|key| key.columns.iter());
+        let masked = self.columns.iter().chain(keys).find(|column| column.index == index && column.mask.is_some());
+        let Some(column) = masked else { return false };
+        column.write_shown(value, &mut self.scratch.borrow_mut().seen, out);
+        true
+    }
+
     /// The name of a column whose value became null because it cannot be converted (D3), once after it happened.
     pub fn take_lost(&self) -> Option<&str> {
         let place = self.scratch.borrow_mut().seen.lost.take()?;
@@ -228,7 +251,7 @@ fn unfit(relation: &Relation, field: &'static str, column: &str, message: String
     PlanError { table, field, column, message, hint: String::new(), kind: Kind::ConfigValue }
 }
 
-fn filter(rule: &Capture, relation: &Relation) -> Result<Box<[(Field, bool, Test)]>, PlanError> {
+fn filter(rule: &Capture, relation: &Relation) -> Result<Box<[Condition]>, PlanError> {
     let test = |term: &crate::predicate::Term| {
         let field = column(rule, relation, "filter", &term.column)?;
         if let Some(message) = term.test.unfit(&field) {
@@ -240,7 +263,7 @@ fn filter(rule: &Capture, relation: &Relation) -> Result<Box<[(Field, bool, Test
             ));
         }
         let is_identity = relation.columns.get(field.column).is_some_and(|column| column.is_key);
-        Ok((field, is_identity, term.test.clone()))
+        Ok(Condition { field, is_identity, test: term.test.clone() })
     };
     rule.filter.iter().map(test).collect()
 }
@@ -278,7 +301,7 @@ impl Body {
                 Body::Debezium { head: head.into() }
             }
             Shape::Flat(flat) => Body::Flat(FlatBody::new(flat, format, columns, topic)),
-            Shape::CloudEvents => Body::CloudEvents,
+            Shape::CloudEvents => Body::CloudEvents(CloudEventsBody::new(format, relation)),
         }
     }
 }

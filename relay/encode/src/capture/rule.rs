@@ -1,5 +1,6 @@
 //! `[[capture]]` tables, checked: which tables they take, and what becomes of their changes.
 
+use super::fingerprint;
 use super::flat::FlatRule;
 use super::format::Format;
 use super::mask::Mask;
@@ -102,6 +103,22 @@ impl Capture {
             }),
             _ => Err(reader.errors),
         }
+    }
+
+    /// The globs of `tables`, `columns.exclude` and `columns.mask` that match nothing of these tables, each with its key.
+    #[must_use]
+    pub fn idle_globs(&self, relations: &[&Relation]) -> Vec<(&'static str, &str)> {
+        let tables: Vec<String> = relations.iter().map(ToString::to_string).collect();
+        let columns: Vec<String> = relations
+            .iter()
+            .flat_map(|relation| relation.columns.iter().map(move |column| format!("{relation}.{}", column.name)))
+            .collect();
+        let idle = |glob: &&Glob, names: &[String]| !names.iter().any(|name| glob.matches(name));
+        let of_tables = self.tables.iter().filter(|glob| idle(glob, &tables)).map(|glob| ("tables", glob.as_str()));
+        let of_exclude =
+            self.columns_exclude.iter().filter(|glob| idle(glob, &columns)).map(|glob| ("columns.exclude", glob.as_str()));
+        let of_masks = self.masks.iter().map(|(glob, _)| glob).filter(|glob| idle(glob, &columns));
+        of_tables.chain(of_exclude).chain(of_masks.map(|glob| ("columns.mask", glob.as_str()))).collect()
     }
 
     /// Whether it takes the table of that name, `schema.table`.
@@ -257,8 +274,13 @@ impl Captures {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let canonical = canonical(&settings, format).into();
+        let canonical = fingerprint::canonical(&settings, format).into();
         Ok(Self { captures, messages: globs(&format.messages), format: shared, canonical })
+    }
+
+    /// The captures in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Capture>> {
+        self.captures.iter()
     }
 
     /// Whether there is no capture; messages may be taken all the same.
@@ -314,17 +336,4 @@ impl Captures {
     pub(super) fn makes_cloudevents(&self) -> bool {
         !self.captures.is_empty() && self.captures.iter().all(|capture| matches!(capture.shape, Shape::CloudEvents))
     }
-}
-
-/// Every setting; the process's own `run_id` and what only outboxes read are left out.
-fn canonical(captures: &[CaptureSettings], format: &FormatSettings) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for capture in captures {
-        // Writing to memory does not fail. Debug text of texts and lists of texts is the same in every build.
-        let _ = writeln!(text, "[[capture]]\n{capture:?}");
-    }
-    let format = FormatSettings { run_id: String::new(), ..format.clone() };
-    let _ = writeln!(text, "[format]\n{format:?}");
-    text
 }

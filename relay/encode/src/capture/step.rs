@@ -6,7 +6,7 @@ use super::flat::FlatDelete;
 use super::plan::{CapturePlan, Scratch};
 use super::rule::Shape;
 use relay_core::change::OldRow;
-use relay_core::{Change, Poison, Row};
+use relay_core::{Change, Poison, RelayPos, Row};
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,31 @@ pub(super) struct Steps {
 pub(super) struct Sides<'a> {
     pub(super) old: Option<OldRow<'a>>,
     pub(super) new: Option<Row<'a>>,
+}
+
+/// A record on its way: what the change becomes, and at which of its parts the encoder is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'a> {
+    /// With the order of this record.
+    pub(super) context: Context<'a>,
+    pub(super) sides: Sides<'a>,
+    pub(super) step: Step,
+    pub(super) part: u8,
+    /// Records of the change.
+    pub(super) count: u8,
+    pub(super) is_key_change: bool,
+}
+
+// === impl Record ===
+
+impl Record<'_> {
+    /// The position, with its part where the change has several.
+    pub(super) fn pos(&self) -> RelayPos<'_> {
+        match self.context.pos {
+            RelayPos::Log(position) if self.count > 1 => RelayPos::Part(position, self.part),
+            pos => pos,
+        }
+    }
 }
 
 // === impl Sides ===
@@ -171,7 +196,7 @@ impl CapturePlan {
         let (OldRow::Key(old_row) | OldRow::Full(old_row)) = old;
         let is_partial = matches!(old, OldRow::Key(_));
         let is_same = key.columns.iter().all(|column| {
-            !(is_partial && !column.is_identity) && old_row.get(column.index) == new.get(column.index, column.is_identity)
+            (column.is_identity || !is_partial) && old_row.get(column.index) == new.get(column.index, column.is_identity)
         });
         if is_same {
             return Ok(false);

@@ -98,21 +98,22 @@ fn write_from_row(
             event.abandon_piece();
             continue;
         }
-        if event.open_piece() != known.as_slice() {
-            let raw = event.open_piece().to_vec();
-            let topic = clean_topic(&String::from_utf8_lossy(&raw));
-            if topic.as_bytes() != raw {
-                event.abandon_piece();
-                event.out().extend_from_slice(topic.as_bytes());
-            }
+        if event.open_piece() == known.as_slice() {
             event.end_topic();
-            rule.format.topics.check(topic.as_bytes(), true).map_err(poison)?;
-            known.clear();
-            known.extend_from_slice(topic.as_bytes());
             return Ok(());
         }
+        if rule.format.topics.check(event.open_piece(), false).is_err() {
+            let topic = clean_topic(&String::from_utf8_lossy(event.open_piece()));
+            event.abandon_piece();
+            event.out().extend_from_slice(topic.as_bytes());
+        }
+        let checked = rule.format.topics.check(event.open_piece(), true);
+        if checked.is_ok() {
+            known.clear();
+            known.extend_from_slice(event.open_piece());
+        }
         event.end_topic();
-        return Ok(());
+        return checked.map_err(poison);
     }
     Err(poison("every topic alternative is NULL or empty".to_owned()))
 }

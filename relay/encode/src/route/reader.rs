@@ -1,6 +1,8 @@
 //! Reads one field of an `[[outbox]]` after the other, and collects what is wrong.
 
 use super::{OnNonTransactional, OnScheduled, OnUpdate, Route, Target, TopicRule, ValueEncoding};
+use crate::cloud_route::CloudRule;
+use crate::contract::Contract;
 use crate::error::RouteError;
 use crate::glob::Glob;
 use crate::headers;
@@ -20,6 +22,8 @@ pub(super) struct Reader<'a> {
     pub(super) default_table: &'a str,
     pub(super) rest: Option<Glob>,
     pub(super) errors: Vec<RouteError>,
+    /// Whether the outbox has a `value_encoding` that is not its preset's default.
+    pub(super) sets_encoding: bool,
 }
 
 // === impl Reader ===
@@ -39,11 +43,10 @@ impl Reader<'_> {
     /// Values that are legal and wait for a later version.
     pub(super) fn refuse_later(&mut self, format: &FormatSettings) {
         let settings = self.settings;
-        let fixed: [Fixed<'_>; 5] = [
-            ("format", settings.format.as_deref(), &["raw"], &["cloudevents"]),
-            ("dataschema", settings.dataschema.as_deref(), &[""], &[""]),
+        let fixed: [Fixed<'_>; 4] = [
+            ("format", settings.format.as_deref(), &["raw", "cloudevents"], &[]),
             ("schema_version", settings.schema_version.as_deref(), &[""], &[""]),
-            ("format.compat", Some(&format.compat), &["relay"], &["debezium"]),
+            ("format.compat", Some(&format.compat), &["relay", "debezium"], &[]),
             ("format.invalid_utf8", Some(&format.invalid_utf8), &["poison"], &["replace", "base64"]),
         ];
         for (field, value, now, later) in fixed {
@@ -52,8 +55,20 @@ impl Reader<'_> {
                 self.refuse_value(field, value, now, later);
             }
         }
-        if format.schemas && (settings.value_encoding.as_deref() == Some("json-string") || settings.envelope.is_some()) {
-            self.errors.push(RouteError::not_implemented("format.schemas", "`format.schemas = true` for outbox values"));
+        let has_envelope = settings.envelope.as_ref().is_some_and(|envelope| !envelope.is_empty());
+        if format.schemas && has_envelope {
+            let what = "`format.schemas = true` for an outbox with an envelope";
+            self.errors.push(RouteError::not_implemented("format.schemas", what));
+        }
+        if settings.format.as_deref() == Some("cloudevents") {
+            let encoding = settings.value_encoding.as_deref().unwrap_or("auto");
+            if has_envelope || !matches!(encoding, "auto" | "base64") {
+                let message = "a CloudEvent's data is the payload: no `envelope`, and `value_encoding` \"auto\" or \"base64\"";
+                self.errors.push(RouteError::conflict("format", message));
+            }
+        } else if settings.dataschema.as_deref().is_some_and(|column| !column.is_empty()) {
+            let hint = "set format = \"cloudevents\"";
+            self.errors.push(RouteError::conflict("dataschema", "it is an attribute of CloudEvents").hint(hint));
         }
     }
 
@@ -152,12 +167,15 @@ impl Reader<'_> {
             self.choice("missing_columns", settings.missing_columns.as_deref(), &[("error", false), ("ignore", true)], &[]);
         let trace =
             [("traceparent", &settings.traceparent), ("tracestate", &settings.tracestate), ("baggage", &settings.baggage)];
-        let trace = trace.into_iter().filter_map(|(name, text)| Some((name, self.reference(name, text.as_deref())?))).collect();
+        let trace: Vec<_> =
+            trace.into_iter().filter_map(|(name, text)| Some((name, self.reference(name, text.as_deref())?))).collect();
+        let cloud = self.cloud(format, &trace);
+        let contract = Contract::new(format, self.sets_encoding).map_err(|error| self.errors.push(error)).ok();
         let on_update = self.choice(
             "on_update",
             settings.on_update.as_deref(),
-            &[("ignore", OnUpdate::Ignore), ("stop", OnUpdate::Stop)],
-            &["publish"],
+            &[("ignore", OnUpdate::Ignore), ("publish", OnUpdate::Publish), ("stop", OnUpdate::Stop)],
+            &[],
         );
         let on_scheduled = self.choice(
             "on_scheduled",
@@ -205,11 +223,24 @@ impl Reader<'_> {
             position_header: format.position_header,
             source_header: format.source_header,
             record_timestamp: format.record_timestamp,
+            contract: contract?,
+            cloud,
             preset,
             canonical: canonical(settings, format, prefix),
             target,
             rest: self.rest.clone(),
         })
+    }
+
+    /// What `format = "cloudevents"` asks for.
+    fn cloud(&mut self, format: &FormatSettings, trace: &[(&'static str, Reference)]) -> Option<CloudRule> {
+        let settings = self.settings;
+        if settings.format.as_deref() != Some("cloudevents") {
+            return None;
+        }
+        let event_type = self.reference("type", settings.event_type.as_deref());
+        let data_schema = self.reference("dataschema", settings.dataschema.as_deref());
+        Some(CloudRule::new(format, event_type, data_schema, trace.to_vec()))
     }
 
     /// Order and fate of polled rows.
@@ -352,10 +383,28 @@ pub(super) fn names_column(condition: Option<&str>, column: &str) -> bool {
 /// Everything that decides what a row becomes, as text that is the same in every build.
 fn canonical(settings: &OutboxSettings, format: &FormatSettings, prefix: &str) -> String {
     format!(
-        "{}on_non_transactional={}\nprefix={prefix}\nposition_header={}\nsource_header={}\n",
+        "{}on_non_transactional={}\nprefix={prefix}\nposition_header={}\nsource_header={}\n{}{}",
         settings.canonical(),
         settings.on_non_transactional.as_deref().unwrap_or_default(),
         format.position_header,
         format.source_header,
+        match (format.compat.as_str(), format.schemas) {
+            ("relay", false) => String::new(),
+            (compat, schemas) => format!("compat={compat}\nschemas={schemas}\n"),
+        },
+        match settings.format.as_deref() {
+            Some("cloudevents") => format!(
+                "dataschema={:?}\ntype={:?}\ncloudevents={:?}\n",
+                settings.dataschema,
+                settings.event_type,
+                (
+                    &format.cloudevents_mode,
+                    &format.cloudevents_source,
+                    &format.cloudevents_content_type,
+                    format.cloudevents_partitionkey
+                ),
+            ),
+            _ => String::new(),
+        },
     )
 }

@@ -1,5 +1,6 @@
 //! `relay doctor`: looks at database, brokers and checkpoint, and says what would not work and how to cure it.
 
+mod capture;
 mod outbox;
 mod position;
 mod row;
@@ -106,9 +107,12 @@ fn look(settings: &Settings, chosen: &Chosen) -> Result<Vec<Row>, Refusal> {
         *reading = newer;
     }
     let expected = expected(settings, &routes, &captures, &stored);
-    let Examined { findings, relations } = relay_postgres::doctor::examine(&source, reached, &expected);
+    let Examined { findings, relations, catalogs } = relay_postgres::doctor::examine(&source, reached, &expected);
     rows.extend(findings.into_iter().map(Row::from));
     rows.extend(outbox::check(&routes, relations.as_ref()));
+    if let Some(Ok(relations)) = &relations {
+        rows.extend(capture::check(&routes, &captures, relations, &catalogs));
+    }
     rows.extend(position::check(settings, server_now(settings, &source, server, &stored), &stored));
     Ok(rows)
 }
@@ -169,9 +173,11 @@ fn expected(settings: &Settings, routes: &Routes, captures: &Captures, stored: &
         _ => Missing::Created,
     };
     let names = crate::stream::Routes::new(routes.clone(), captures.clone());
+    let (captured, outboxes) = (captures.clone(), routes.clone());
     let rules = crate::stream::Routes::new(routes.clone(), captures.clone());
     Expected {
         wanted: Arc::new(move |name: &str| names.names_table(name)),
+        captured: Arc::new(move |name: &str| captured.names_table(name) && !outboxes.names_table(name)),
         missing,
         wal_budget_bytes: log.wal_budget.map(|size| size.bytes()),
         is_poll: settings.source.mode == SourceMode::Poll,

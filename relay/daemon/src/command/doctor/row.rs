@@ -46,7 +46,7 @@ const fn check(id: &'static str, group: Group, severity: Status) -> Check {
 }
 
 /// Every check, in the order printed (operations.md, section 4).
-pub(super) const CHECKS: [Check; 23] = {
+pub(super) const CHECKS: [Check; 24] = {
     use Group::{Kafka, Postgres, Relay};
     use Status::{Fail, Warn};
     [
@@ -59,6 +59,7 @@ pub(super) const CHECKS: [Check; 23] = {
         check("PG007", Postgres, Fail),
         check("PG008", Postgres, Warn),
         check("PG010", Postgres, Fail),
+        check("PG011", Postgres, Fail),
         check("PG012", Postgres, Fail),
         check("PG013", Postgres, Fail),
         check("PG018", Postgres, Warn),
