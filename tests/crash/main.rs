@@ -7,4 +7,5 @@ mod kills;
 mod network;
 mod poll;
 mod servers;
+mod snapshot;
 mod story;
