@@ -121,7 +121,7 @@ pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bo
 /// When captured tables are read as a whole; `None` where none is captured.
 fn snapshots(settings: &Settings, routes: &Routes) -> Option<session::SnapshotConfig> {
     let is_log = settings.source.mode == SourceMode::Log;
-    (is_log && !routes.captures().is_empty()).then(|| session::SnapshotConfig {
+    (is_log && !routes.captures().is_empty()).then_some(session::SnapshotConfig {
         mode: match settings.snapshot.mode {
             SnapshotMode::Initial => session::SnapshotMode::Initial,
             SnapshotMode::Never => session::SnapshotMode::Never,

@@ -60,7 +60,8 @@ fn a_table_or_some_rows_of_it_are_read_again_on_demand() {
 
 #[test]
 fn a_request_survives_a_kill_and_can_be_called_off() {
-    let ddl = "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT g, 0 FROM generate_series(1, 100000) g; ANALYZE a";
+    let ddl =
+        "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT g, 0 FROM generate_series(1, 100000) g; ANALYZE a";
     let snap = Snap::new("again", Version::V15, &["a"], ddl);
     let mut relay = snap.relay(TOML).spawn();
     relay.until_state("streaming", secs(30));

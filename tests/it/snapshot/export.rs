@@ -38,7 +38,9 @@ fn rows_that_were_there_come_first_with_markers_and_the_stream_follows() {
             assert_eq!(record.json()["source"]["lsn"].as_u64(), Some(consistent));
         }
         until_logged(&relay, &["snapshot.done"]);
-        assert!(relay.metric("relay_snapshot_rows_total{pipeline=\"first15\",table=\"public.a\"}").is_none_or(|rows| rows == 3.0));
+        assert!(
+            relay.metric("relay_snapshot_rows_total{pipeline=\"first15\",table=\"public.a\"}").is_none_or(|rows| rows == 3.0)
+        );
         assert!(relay.terminate().code == Some(0));
         // Once is enough.
         relay.start_again().until_state("streaming", secs(30));
@@ -116,7 +118,10 @@ fn partitions_column_lists_and_row_filters_are_those_of_the_stream() {
         assert_eq!(f, [row(3), row(4), row(5)]);
         let marks = markers(&snap.records("f")).into_iter().chain(markers(&p)).map(|(_, marker)| marker).collect::<Vec<_>>();
         let count = |wanted: &str| marks.iter().filter(|marker| *marker == wanted).count();
-        assert_eq!((count("first"), count("last"), count("first_in_data_collection"), count("last_in_data_collection")), (1, 1, 1, 1));
+        assert_eq!(
+            (count("first"), count("last"), count("first_in_data_collection"), count("last_in_data_collection")),
+            (1, 1, 1, 1)
+        );
     }
 }
 
@@ -140,7 +145,9 @@ fn only_ends_when_all_is_stored_and_another_start_goes_on_from_there() {
 #[test]
 fn never_reads_nothing_and_a_subset_reads_its_tables() {
     let ddl = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1)";
-    for (name, toml, count) in [("never", "[snapshot]\nmode = \"never\"", 0), ("subset", "[snapshot]\ntables = [\"public.b\"]", 1)] {
+    for (name, toml, count) in
+        [("never", "[snapshot]\nmode = \"never\"", 0), ("subset", "[snapshot]\ntables = [\"public.b\"]", 1)]
+    {
         let snap = Snap::new(name, Version::V15, &["a", "b"], ddl);
         let mut relay = snap.relay(toml).spawn();
         relay.until_state("streaming", secs(30));
@@ -179,7 +186,8 @@ fn large_values_fit_bounded_memory() {
         if !is_ours {
             snap.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", snap.name));
         }
-        let relay = snap.relay("delivery.in_flight = \"32MiB\"\n[sink.kafka.properties]\n\"message.max.bytes\" = \"16000000\"").spawn();
+        let relay =
+            snap.relay("delivery.in_flight = \"32MiB\"\n[sink.kafka.properties]\n\"message.max.bytes\" = \"16000000\"").spawn();
         until_logged(&relay, &["snapshot.done"]);
         let records: Vec<Rec> = snap.records("t");
         assert_eq!(records.len(), 40);

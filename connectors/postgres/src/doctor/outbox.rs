@@ -102,7 +102,11 @@ impl Examination<'_> {
                 self.add(
                     Finding::fail("PG026", format!("row security applies to role {role} on {}", table.raw()))
                         .because("relay reads with row_security = off: an error instead of rows that are silently left out")
-                        .so(if rule.is_captured { "snapshots of this table fail" } else { "polling and pruning fail on this table" })
+                        .so(if rule.is_captured {
+                            "snapshots of this table fail"
+                        } else {
+                            "polling and pruning fail on this table"
+                        })
                         .cure(format!("ALTER ROLE {role} BYPASSRLS;")),
                 );
             }

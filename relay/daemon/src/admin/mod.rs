@@ -91,7 +91,12 @@ impl Config {
 
 impl Admin {
     /// Binds every address of the settings and answers from now on.
-    pub(crate) fn bind(settings: &Settings, status: Status, metrics: Arc<Metrics>, control: Sender<Control>) -> Result<Self, Error> {
+    pub(crate) fn bind(
+        settings: &Settings,
+        status: Status,
+        metrics: Arc<Metrics>,
+        control: Sender<Control>,
+    ) -> Result<Self, Error> {
         Self::with(Config::of(settings), status, metrics, Some(control))
     }
 

@@ -3,12 +3,12 @@
 use super::routes::State;
 use crate::stream::Control;
 use crate::stream::snapshot::{Answer, Request};
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use relay_core::Kind;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ fn summary(state: &State) -> Value {
 }
 
 pub(super) async fn start(extract::State(state): extract::State<Arc<State>>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(refused) = authorized(&state, &headers) {
+    if let Some(refused) = refusal(&state, &headers) {
         return refused;
     }
     let wanted = match serde_json::from_slice::<Wanted>(&body) {
@@ -69,7 +69,7 @@ pub(super) async fn start(extract::State(state): extract::State<Arc<State>>, hea
 }
 
 pub(super) async fn stop(extract::State(state): extract::State<Arc<State>>, headers: HeaderMap) -> Response {
-    if let Err(refused) = authorized(&state, &headers) {
+    if let Some(refused) = refusal(&state, &headers) {
         return refused;
     }
     let (reply, answer) = channel();
@@ -83,7 +83,9 @@ async fn ask(state: &State, request: Request, answer: Receiver<Answer>) -> Respo
         false => None,
     };
     match answer {
-        Some(Answer::Started(number)) => (StatusCode::ACCEPTED, Json(json!({ "version": VERSION, "number": number }))).into_response(),
+        Some(Answer::Started(number)) => {
+            (StatusCode::ACCEPTED, Json(json!({ "version": VERSION, "number": number }))).into_response()
+        }
         Some(Answer::Stopped(count)) => Json(json!({ "version": VERSION, "stopped": count })).into_response(),
         Some(Answer::NotHere(message)) => {
             error(StatusCode::CONFLICT, Kind::SlotBusy.directive().code, &message, "ask the instance that streams")
@@ -100,8 +102,8 @@ async fn ask(state: &State, request: Request, answer: Receiver<Answer>) -> Respo
 }
 
 /// Whoever changes something shows the token, over a unix socket, too.
-fn authorized(state: &State, headers: &HeaderMap) -> Result<(), Response> {
-    let forbidden = |message: &str, hint: &str| Err(error(StatusCode::FORBIDDEN, "forbidden", message, hint));
+fn refusal(state: &State, headers: &HeaderMap) -> Option<Response> {
+    let forbidden = |message: &str, hint: &str| Some(error(StatusCode::FORBIDDEN, "forbidden", message, hint));
     let Some(token) = &state.config.token else {
         return forbidden("no token is configured, so nothing can be changed here", "set admin.token_file");
     };
@@ -110,10 +112,10 @@ fn authorized(state: &State, headers: &HeaderMap) -> Result<(), Response> {
     };
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if shown.is_some_and(|shown| is_same(shown, token.as_bytes())) {
-        return Ok(());
+        return None;
     }
     let hint = "send `Authorization: Bearer TOKEN` with the content of admin.token_file";
-    Err(error(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or wrong", hint))
+    Some(error(StatusCode::UNAUTHORIZED, "unauthorized", "the token is missing or wrong", hint))
 }
 
 /// In a time that tells nothing of where they differ.

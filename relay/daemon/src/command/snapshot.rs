@@ -91,7 +91,10 @@ fn ask(settings: &Settings, method: &str, body: Option<Value>) -> Result<Value, 
     let status = text.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok()).unwrap_or(0);
     let answer = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
     let Some(answer) = answer else {
-        return Err(Refusal::refused(format!("{address} answered what relay does not understand"), "is it relay's admin.listen?"));
+        return Err(Refusal::refused(
+            format!("{address} answered what relay does not understand"),
+            "is it relay's admin.listen?",
+        ));
     };
     match status {
         200..=299 => Ok(answer),

@@ -54,7 +54,10 @@ fn snapshots(rules: &mut Rules<'_>) {
     const THREADS_MAX: u32 = 64;
     let settings = rules.settings;
     if settings.snapshot.threads > THREADS_MAX {
-        let message = format!("`threads` is {}: each is a connection of its own, and at most {THREADS_MAX} are used", settings.snapshot.threads);
+        let message = format!(
+            "`threads` is {}: each is a connection of its own, and at most {THREADS_MAX} are used",
+            settings.snapshot.threads
+        );
         rules.error(Kind::ConfigValue, "snapshot.threads", message, "4 keep most servers busy");
     }
     let (Ok(routes), false) = (crate::parts::routes(settings), settings.snapshot.tables.is_empty()) else { return };
