@@ -76,8 +76,9 @@ fn story(name: &str, has_slot: bool, toml: &str, asks: bool, kills: u64) {
     }
     let topic = format!("{name}.public.t");
     Kafka::shared().create_topic(&topic, 1, &[]);
-    let capture = "\n[delivery]\ncheckpoint_interval = \"50ms\"\nin_flight_events = 1500\n[admin]\ntoken = \"t\"\n[[capture]]\ntables = [\"public.t\"]";
-    let builder = Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(toml).toml(capture);
+    let quick = "\n[delivery]\ncheckpoint_interval = \"50ms\"\nin_flight_events = 1500\n[admin]\ntoken = \"t\"";
+    let capture = format!("{quick}\n[[capture]]\ntables = [\"public.t\"]");
+    let builder = Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(toml).toml(&capture);
     let stop = AtomicBool::new(false);
     let number = Seed::fresh();
     println!("{name}: RELAY_TEST_SEED={number}");

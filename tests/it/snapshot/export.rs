@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 fn rows_that_were_there_come_first_with_markers_and_the_stream_follows() {
     for version in [Version::V15, Version::V18] {
         let ddl = "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT g, g FROM generate_series(1, 3) g; \
-                   CREATE TABLE b (id int PRIMARY KEY, v text); INSERT INTO b VALUES (1, E'tab\\t, line\\n, back\\\\ and \\\\N'), (2, NULL); \
+                   CREATE TABLE b (id int PRIMARY KEY, v text); \
+                   INSERT INTO b VALUES (1, E'tab\\t, line\\n, back\\\\ and \\\\N'), (2, NULL); \
                    CREATE TABLE c (id int PRIMARY KEY); CREATE TABLE d (id int PRIMARY KEY); INSERT INTO d VALUES (7)";
         let snap = Snap::new("first", version, &["a", "b", "c", "d"], ddl);
         let mut relay = snap.relay("").spawn();
@@ -144,7 +145,8 @@ fn only_ends_when_all_is_stored_and_another_start_goes_on_from_there() {
 
 #[test]
 fn never_reads_nothing_and_a_subset_reads_its_tables() {
-    let ddl = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1)";
+    let ddl = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); \
+               CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1)";
     for (name, toml, count) in
         [("never", "[snapshot]\nmode = \"never\"", 0), ("subset", "[snapshot]\ntables = [\"public.b\"]", 1)]
     {

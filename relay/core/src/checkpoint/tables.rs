@@ -249,7 +249,12 @@ mod tests {
         let text = serde_json::to_string(&position).expect("plain");
         assert_eq!(
             text,
-            r#"{"is_initial_done":false,"last":2,"jobs":[{"number":1,"is_initial":true,"tables":[],"filter":null,"progress":null},{"number":2,"is_initial":false,"tables":["public.a"],"filter":"id > 5","progress":{"public.a":{"file":16400,"blocks":90,"done":[["(0,0)","(7,3)"]]},"public.b":"done"}}]}"#
+            [
+                r#"{"is_initial_done":false,"last":2,"jobs":[{"number":1,"is_initial":true,"tables":[],"filter":null,"progress":null},"#,
+                r#"{"number":2,"is_initial":false,"tables":["public.a"],"filter":"id > 5","#,
+                r#""progress":{"public.a":{"file":16400,"blocks":90,"done":[["(0,0)","(7,3)"]]},"public.b":"done"}}]}"#,
+            ]
+            .concat()
         );
         assert_eq!(serde_json::from_str::<SnapshotPosition>(&text).expect("legal"), position);
     }

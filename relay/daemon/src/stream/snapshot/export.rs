@@ -107,7 +107,8 @@ impl Stream {
         if !export.is_told_of {
             export.is_told_of = true;
             let readers = export.exporting.readers.len();
-            tracing::info!(event = "snapshot.exported", lsn = %export.exported.consistent, readers, "reading tables as of the slot's beginning");
+            let lsn = export.exported.consistent;
+            tracing::info!(event = "snapshot.exported", lsn = %lsn, readers, "reading tables as of the slot's beginning");
         }
         self.ask_for_chunks(export)?;
         let mut handled = 0;
