@@ -1,8 +1,8 @@
 //! relay on the statements that Debezium was recorded over: the same records to the byte, but for the deliberate differences.
 
 use super::differences::{Paths, compare};
-use super::golden::{self, Line};
-use super::record::{folder, lines, run, server, statements};
+use super::golden::Line;
+use super::record::{lines, recorded, run, server, statements};
 use super::sets::{Cases, SETS, Set};
 use crate::scene::QUICK;
 use relay_tests::kafka::Kafka;
@@ -40,12 +40,6 @@ fn by_path(lines: Vec<Line>, counts: &Counts) -> Paths {
         paths.entry((line.topic.clone(), path)).or_default().push(line);
     }
     paths
-}
-
-/// A recording.
-fn recorded(set: &Set) -> Vec<Line> {
-    let path = folder().join(format!("{}.jsonl", set.name));
-    golden::read(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())))
 }
 
 fn prefix(set: &Set, compat: &str, version: Version) -> String {
