@@ -24,6 +24,7 @@ mod refusals;
 mod scene;
 mod secure;
 mod servers;
+mod snapshot;
 mod stalls;
 #[path = "../tidy/tidy.rs"]
 mod tidy;

@@ -29,6 +29,8 @@ pub struct Rows {
 pub enum Answer<'a> {
     /// A row: the DataRow's body, for [`cells`].
     Row(&'a [u8]),
+    /// A line of COPY … TO STDOUT, with its line feed; the server sends each row as one.
+    Line(&'a [u8]),
     /// A command is done and touched or returned so many rows.
     Complete(u64),
     /// Everything asked was answered.
@@ -98,6 +100,11 @@ impl Rows {
         &self.columns
     }
 
+    /// Messages up to this size are taken.
+    pub fn set_max_message(&mut self, bytes: usize) {
+        self.connection.max_message = bytes;
+    }
+
     /// Reads once, waiting at most so long; bytes read.
     ///
     /// # Errors
@@ -112,7 +119,8 @@ impl Rows {
             Some((tag, length)) if length > self.connection.max_message => {
                 return Err(Error::MessageTooLong { tag, length, limit: self.connection.max_message });
             }
-            Some((_, length)) => HEADER + length,
+            // And the head of what follows: whether a line is the last one is told by that.
+            Some((_, length)) => HEADER + length + HEADER,
             None => HEADER,
         };
         let room = wire.input.room(needed);
@@ -145,12 +153,23 @@ impl Rows {
                 self.shown = size;
                 return Ok(Some(Answer::Row(self.connection.wire.input.filled().get(HEADER..size).unwrap_or_default())));
             }
+            if tag == b'd' {
+                self.shown = size;
+                return Ok(Some(Answer::Line(self.connection.wire.input.filled().get(HEADER..size).unwrap_or_default())));
+            }
             if let Some(rows) = self.other(tag, size)? {
                 self.shown = size;
                 return Ok(Some(Answer::Complete(rows)));
             }
             self.connection.wire.input.consume(size);
         }
+    }
+
+    /// Whether the line shown last is the last one of its COPY; `None` as long as what follows has not come.
+    #[inline]
+    #[must_use]
+    pub fn is_last_line(&self) -> Option<bool> {
+        self.connection.wire.input.filled().get(self.shown).map(|tag| *tag != b'd')
     }
 
     /// Moves past what was shown last.
@@ -180,6 +199,8 @@ impl Rows {
             b'N' => self.connection.session.notice(message),
             b'S' => self.connection.session.parameter(message)?,
             b'E' => return Err(Error::from_response(message.body)),
+            // CopyOutResponse and CopyDone: the lines tell.
+            b'H' | b'c' => {}
             b'I' | b'A' => {}
             tag => return Err(Error::UnexpectedMessage { tag, during: "reading rows" }),
         }

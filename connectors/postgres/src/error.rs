@@ -29,6 +29,12 @@ pub enum Error {
     /// Queries do not see yet what a new slot's snapshot sees.
     #[error("{0}")]
     Invisible(String),
+    /// A table that a snapshot cannot read: a right that is missing, rows that row security would hide, a condition that does not fit.
+    #[error("{0}")]
+    Refused(String),
+    /// A table changed its shape while a chunk of it was read.
+    #[error("table {0} changed its columns while it was read; it is read again")]
+    Altered(String),
     /// A polled table lacks a column that polling needs.
     #[error("{0}")]
     Column(String),
@@ -68,6 +74,8 @@ impl Error {
             }
             Error::Unfit(_) => Kind::SourceUnfit,
             Error::Invisible(_) => Kind::SourceUnavailable,
+            Error::Refused(_) => Kind::SnapshotRefused,
+            Error::Altered(_) => Kind::SourceUnavailable,
             Error::Column(_) => Kind::ColumnMissing,
             Error::PublicationRight { .. } => Kind::SourcePermission,
             Error::Password(_) => Kind::SourceAuth,

@@ -10,6 +10,7 @@ mod outbox;
 pub mod poll;
 pub mod prune;
 mod publication;
+pub mod snapshot;
 mod source;
 
 pub use assemble::{Assembler, Step, TableId, Truncated};

@@ -334,7 +334,7 @@ impl Poller {
         Ok(match rows.peek()? {
             Some(Answer::Row(body)) => Head::Row(body),
             Some(Answer::Idle) => Head::End,
-            Some(Answer::Complete(_)) | None => Head::Pending,
+            Some(Answer::Complete(_) | Answer::Line(_)) | None => Head::Pending,
         })
     }
 

@@ -1,5 +1,9 @@
 //! The checkpoint: the stored frontier, who wrote it, and which of several records is the truth.
 
+mod tables;
+
+pub use tables::{Done, OpenTable, ParseTidError, SnapshotJob, SnapshotPosition, TablePosition, Tid};
+
 use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::snapshot::Snapshot;
@@ -110,8 +114,8 @@ pub struct Record {
     pub commit_lsn: Option<Lsn>,
     /// See `commit_lsn`.
     pub seq: Option<u64>,
-    /// Snapshot progress per table.
-    pub snapshot: Option<serde_json::Value>,
+    /// Snapshots of captured tables: what is owed, and how far that is; null before the first.
+    pub snapshot: Option<SnapshotPosition>,
     /// Where polling stands; null in log mode, and where every table is polled with order `claim`.
     pub poll: Option<PollPosition>,
     /// Pair for the switch to polling and for gap repair.

@@ -58,6 +58,8 @@ pub enum Kind {
     OrderRepeats,
     /// Two tables end in one topic, and nobody said that they should.
     TopicShared,
+    /// A table cannot be read for its snapshot.
+    SnapshotRefused,
     /// The checkpoint belongs to another server, database or slot.
     CheckpointForeign,
     /// The checkpoint is ahead of the server.
@@ -185,6 +187,7 @@ policy! {
     Gap "R0232" StopStream, "config" "checkpoint" "gap", "somebody moved or created the slot again: changes between the two positions will not come. Publish them again from the outbox table, then start once with `relay run --accept-gap LSN`";
     TimelineDiverged "R0233" StopStream, "config" "checkpoint" "stopped:R0233", "a failover lost WAL that was already published; compare the range with the tables, then accept it with `relay run --accept-gap LSN`";
     SwitchRefused "R0234" StopStream, "config" "checkpoint" "stopped:R0234", "docs/operating.md, \"Between the log and polling\", tells what each direction needs";
+    SnapshotRefused "R0235" StopStream, "config" "snapshot" "stopped:R0235", "grant SELECT on the table; where row security hides rows, ALTER ROLE … BYPASSRLS for relay's role, or leave the table out with snapshot.tables";
     CheckpointUnreachable "R0240" Retry, "retryable" "checkpoint" "sink_unreachable", "check that the brokers run and that the checkpoint topic can be read";
     CheckpointUnusable "R0241" StopStream, "config" "checkpoint" "stopped:R0241", "look at the record with `relay checkpoint show`; the topic must be compacted and have one partition";
     SinkUnreachable "R0301" Retry, "retryable" "produce" "sink_unreachable", "check sink.kafka.brokers and that each advertised listener can be reached from here";

@@ -64,6 +64,8 @@ pub struct Delivered {
     pub commit_time_us: i64,
     /// Events of it that were sent.
     pub events: u64,
+    /// It was no transaction: the rows of an exported snapshot.
+    pub is_snapshot: bool,
 }
 
 /// The bounds of the window.
@@ -105,6 +107,8 @@ struct Sent {
     first: usize,
     /// Set by the commit: where the transaction ends in the log, and the ticket after its last.
     finished: Option<(Lsn, usize)>,
+    /// Rows of a snapshot, which stand at `commit_lsn` together and move no frontier.
+    is_snapshot: bool,
 }
 
 // === impl Acks ===
@@ -212,7 +216,29 @@ impl Window {
     /// A transaction begins.
     pub fn begin(&mut self, commit_lsn: Lsn, commit_time_us: i64) {
         debug_assert!(self.open().is_none(), "transactions do not overlap");
-        self.transactions.push_back(Sent { commit_lsn, commit_time_us, first: self.next, finished: None });
+        self.transactions.push_back(Sent { commit_lsn, commit_time_us, first: self.next, finished: None, is_snapshot: false });
+    }
+
+    /// Rows of a snapshot of everything before `lsn`, where the frontier stands, follow; no transaction begins before
+    /// [`Window::end_snapshot`].
+    pub fn begin_snapshot(&mut self, lsn: Lsn, time_us: i64) {
+        self.begin(lsn, time_us);
+        if let Some(begun) = self.transactions.back_mut() {
+            begun.is_snapshot = true;
+        }
+    }
+
+    /// No other row of the snapshot follows.
+    pub fn end_snapshot(&mut self) {
+        if self.open().is_some_and(|open| open.is_snapshot) {
+            self.commit(self.frontier.end_lsn);
+        }
+    }
+
+    /// Whether the event in flight is a row of a snapshot.
+    #[must_use]
+    pub fn is_snapshot(&self, ticket: Ticket) -> bool {
+        self.sent_with(ticket).is_some_and(|sent| sent.is_snapshot)
     }
 
     /// Whether an event of that size fits. An event larger than the budget goes alone.
@@ -270,16 +296,18 @@ impl Window {
             self.bytes -= self.slots[self.base & (self.slots.len() - 1)].bytes;
             self.base += 1;
         }
-        while let Some(&Sent { commit_time_us, first, finished: Some((end_lsn, end)), .. }) = self.transactions.front() {
+        while let Some(&Sent { commit_time_us, first, finished: Some((end_lsn, end)), is_snapshot, .. }) =
+            self.transactions.front()
+        {
             if self.base < end {
                 break;
             }
             debug_assert!(end_lsn >= self.frontier.end_lsn, "the frontier never goes back");
             self.frontier = Frontier { end_lsn, inside: None };
-            delivered(Delivered { commit_time_us, events: (end - first) as u64 });
+            delivered(Delivered { commit_time_us, events: (end - first) as u64, is_snapshot });
             self.transactions.pop_front();
         }
-        if let Some(front) = self.transactions.front()
+        if let Some(front) = self.transactions.front().filter(|front| !front.is_snapshot)
             && self.base > front.first.max(before)
         {
             let done = self.slots[(self.base - 1) & (self.slots.len() - 1)].done;
@@ -313,11 +341,7 @@ impl Window {
     /// The position of an event in flight; `None` when it is not in the window.
     #[must_use]
     pub fn position_of(&self, ticket: Ticket) -> Option<Position> {
-        if !(self.base..self.next).contains(&ticket.0) {
-            return None;
-        }
-        let after = self.transactions.partition_point(|sent| sent.first <= ticket.0);
-        let sent = self.transactions.get(after.checked_sub(1)?)?;
+        let sent = self.sent_with(ticket)?;
         Some(Position { commit_lsn: sent.commit_lsn, seq: self.slots[ticket.0 & (self.slots.len() - 1)].seq })
     }
 
@@ -361,6 +385,14 @@ impl Window {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.transactions.is_empty()
+    }
+
+    fn sent_with(&self, ticket: Ticket) -> Option<&Sent> {
+        if !(self.base..self.next).contains(&ticket.0) {
+            return None;
+        }
+        let after = self.transactions.partition_point(|sent| sent.first <= ticket.0);
+        self.transactions.get(after.checked_sub(1)?)
     }
 
     fn open(&self) -> Option<&Sent> {

@@ -1,5 +1,7 @@
 //! The session in a model world: a crash at every output, storms of random faults, and the invariants watched at each step.
 
+#[path = "model/copying.rs"]
+mod copying;
 mod model;
 #[path = "model/polling.rs"]
 mod polling;

@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Preset(PresetArgs),
     /// Remove published rows from outbox tables
     Outbox(OutboxArgs),
+    /// Take a snapshot of captured tables while the pipeline runs, see how far it is, or call it off
+    Snapshot(SnapshotArgs),
     /// Look at the replication slot, or drop it
     Slot(SlotArgs),
     /// Look at the checkpoint, or move it
@@ -258,6 +260,35 @@ pub(crate) struct PruneArgs {
     pub(crate) older_than: Option<Duration>,
     #[command(flatten)]
     pub(crate) change: ChangeArgs,
+}
+
+/// `relay snapshot`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    #[command(subcommand)]
+    pub(crate) action: SnapshotAction,
+}
+
+/// What to do with snapshots.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum SnapshotAction {
+    /// Publish the rows of these tables again, beside the stream
+    Start(SnapshotStartArgs),
+    /// Print how far the snapshot in work is
+    Status,
+    /// Call every snapshot off
+    Stop,
+}
+
+/// `relay snapshot start`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SnapshotStartArgs {
+    /// Captured tables, as schema.table
+    #[arg(value_name = "SCHEMA.TABLE", required = true)]
+    pub(crate) tables: Vec<String>,
+    /// SQL condition that a row must meet
+    #[arg(long = "where", value_name = "SQL")]
+    pub(crate) filter: Option<String>,
 }
 
 /// `relay slot`.

@@ -8,6 +8,7 @@ mod log;
 mod metrics;
 mod monitor;
 mod parts;
+mod progress;
 mod retention;
 mod settings;
 mod status;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => command::doctor::doctor(flags, args),
         Command::Preset(args) => command::preset::preset(flags, args),
         Command::Outbox(args) => command::outbox::outbox(flags, args),
+        Command::Snapshot(args) => command::snapshot::snapshot(flags, args),
         Command::Slot(args) => command::slot::slot(flags, args),
         Command::Checkpoint(args) => command::checkpoint::checkpoint(flags, args),
         Command::Demo(args) => command::demo::demo(flags, args),

@@ -6,6 +6,7 @@ pub(crate) use encode::{capture_settings, format, outbox_settings};
 
 use crate::settings::{
     Capture, Compat, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, Secret, Settings, SinkKind,
+    SnapshotMode, SourceMode,
 };
 use crate::stream::{self, Routes};
 use crate::supervise::SinkParts;
@@ -117,6 +118,35 @@ pub(crate) fn polling(settings: &Settings, routes: &Arc<Routes>, ends_in_log: bo
     (config, reads)
 }
 
+/// When captured tables are read as a whole; `None` where none is captured.
+fn snapshots(settings: &Settings, routes: &Routes) -> Option<session::SnapshotConfig> {
+    let is_log = settings.source.mode == SourceMode::Log;
+    (is_log && !routes.captures().is_empty()).then(|| session::SnapshotConfig {
+        mode: match settings.snapshot.mode {
+            SnapshotMode::Initial => session::SnapshotMode::Initial,
+            SnapshotMode::Never => session::SnapshotMode::Never,
+            SnapshotMode::Always => session::SnapshotMode::Always,
+            SnapshotMode::Only => session::SnapshotMode::Only,
+        },
+        chunk_rows: settings.snapshot.chunk,
+    })
+}
+
+/// How snapshots are read, if there can be any.
+pub(crate) fn snapshot(settings: &Settings, routes: &Arc<Routes>) -> Option<stream::snapshot::Config> {
+    snapshots(settings, routes)?;
+    let captures = |routes: &Arc<Routes>| {
+        let routes = Arc::clone(routes);
+        move |table: &str| routes.captures().names_table(table) && !routes.names_outbox(table)
+    };
+    let (captured, subset) = (captures(routes), settings.snapshot.tables.clone());
+    Some(stream::snapshot::Config {
+        threads: settings.snapshot.threads as usize,
+        captured: Arc::new(captures(routes)),
+        initial: Arc::new(move |table| captured(table) && (subset.is_empty() || subset.iter().any(|wanted| wanted == table))),
+    })
+}
+
 /// What the session must know.
 pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Reads, accept_gap: Option<Lsn>) -> session::Config {
     let seed = RandomState::new().build_hasher().finish();
@@ -129,6 +159,7 @@ pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Read
         publication: settings.source.log.publication.clone(),
         may_create: settings.source.log.create == Create::IfMissing,
         is_durable: settings.sink.kind == SinkKind::Kafka,
+        snapshot: snapshots(settings, routes),
         accept_gap,
         checkpoint_interval_ms: settings.delivery.checkpoint_interval.as_millis() as u64,
         idle_checkpoint_interval_ms: settings.delivery.idle_checkpoint_interval.as_millis() as u64,
@@ -180,7 +211,10 @@ pub(crate) fn kafka(settings: &Settings) -> Result<relay_kafka::Config, String> 
     config.partitions = kafka.partitions;
     config.replication_factor = kafka.replication_factor;
     config.partitioner = kafka.partitioner.as_str().to_owned();
-    config.allowed_topics = kafka.allowed_topics.clone();
+    // The encoder holds outboxes to it. Here it would also refuse the topics of captured tables, which no row chooses.
+    if settings.capture.is_empty() {
+        config.allowed_topics = kafka.allowed_topics.clone();
+    }
     config.max_topics = kafka.max_topics as usize;
     config.configured_topics = captures(settings)?.topics(settings.format.heartbeat_interval.is_some());
     config.checkpoint_topic = settings.delivery.checkpoint_topic.clone();

@@ -1,7 +1,7 @@
 //! What the pipeline is doing, written by the wire thread and the monitor, read by probes, `/status` and metrics.
 
 use relay_core::Lsn;
-use relay_core::session::State;
+use relay_core::session::{SnapshotProgress, State};
 use relay_postgres::OutboxFacts;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,12 @@ pub(crate) struct Progress {
     pub(crate) confirmed: Lsn,
     /// What is published and stored, as a snapshot, where that is known.
     pub(crate) published: Option<relay_core::Snapshot>,
+    /// The snapshot in work.
+    pub(crate) snapshot: Option<SnapshotProgress>,
+    /// Rows of snapshots since the process began.
+    pub(crate) snapshot_rows: u64,
+    /// Chunks of snapshots that were read again.
+    pub(crate) snapshot_rereads: u64,
     /// Events in flight.
     pub(crate) in_flight_events: u64,
     /// Bytes in flight.
@@ -143,6 +149,9 @@ impl Status {
             checkpoint: Lsn::ZERO,
             confirmed: Lsn::ZERO,
             published: None,
+            snapshot: None,
+            snapshot_rows: 0,
+            snapshot_rereads: 0,
             in_flight_events: 0,
             in_flight_bytes: 0,
             oldest_commit_us: None,

@@ -43,7 +43,8 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
     let settings = &loaded.settings;
     let status = Status::new();
     let metrics = Arc::new(Metrics::new(settings));
-    let admin = match Admin::bind(settings, status.clone(), Arc::clone(&metrics)) {
+    let (sender, control) = mpsc::channel();
+    let admin = match Admin::bind(settings, status.clone(), Arc::clone(&metrics), sender.clone()) {
         Ok(admin) => admin,
         Err(error) => {
             tracing::error!(
@@ -63,7 +64,6 @@ pub(crate) fn run(loaded: &Loaded, options: &RunOptions) -> u8 {
         Ok(routes) => Arc::new(routes),
         Err(message) => return refused(&message),
     };
-    let (sender, control) = mpsc::channel();
     tracing::info!(
         event = "relay.started",
         version = env!("CARGO_PKG_VERSION"),
@@ -174,6 +174,7 @@ impl Pipeline<'_> {
             control,
             control_sender: self.sender.clone(),
             window_events,
+            snapshots: parts::snapshot(settings, &self.routes).filter(|_| polling.is_none()),
             polling,
         }))
     }

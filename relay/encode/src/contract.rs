@@ -1,11 +1,11 @@
 //! What Debezium's contract, and values with schemas, change about outbox records (event-format.md, sections 10.4, 11.3 and 17).
 
 use crate::error::RouteError;
-use crate::field::{Field, Piece};
+use crate::field::{Field, Piece, oid};
 use crate::json;
-use crate::plan::{Text, TextPart};
+use crate::plan::{Text, TextPart, is_raw_json};
 use crate::settings::FormatSettings;
-use crate::types::{ColumnType, Modes, SchemaField};
+use crate::types::{ColumnType, InvalidUtf8, Modes, SchemaField};
 use relay_core::catalog::Catalog;
 use relay_core::{Event, Oid, Poison};
 
@@ -48,6 +48,11 @@ impl Contract {
         })
     }
 
+    /// What text that is not UTF-8 becomes; `None` = nothing, it is poison.
+    pub(crate) fn mends(&self) -> Option<InvalidUtf8> {
+        (self.modes.invalid_utf8 != InvalidUtf8::Poison).then_some(self.modes.invalid_utf8)
+    }
+
     /// The context headers, which stand before all others.
     pub(crate) fn write_context(&self, event: &mut Event) {
         if self.is_debezium {
@@ -69,7 +74,7 @@ impl Contract {
             return None;
         }
         let kind = single_field(key).map(|field| self.column_type(field));
-        let text = ColumnType::new(Oid(crate::field::oid::TEXT), -1, None, &Catalog::default(), &self.modes);
+        let text = ColumnType::new(Oid(oid::TEXT), -1, None, &Catalog::default(), &self.modes);
         let head = if self.schemas { head(kind.as_ref().unwrap_or(&text), false) } else { Box::default() };
         Some(KeyForm { kind, head })
     }
@@ -81,9 +86,10 @@ impl Contract {
         (self.is_debezium && differs).then(|| self.column_type(field))
     }
 
-    /// How section 8 writes the column; a type that only the catalog knows is its text.
+    /// How section 8 writes the column; a type that only the catalog knows is its text, and what is found in a document is one.
     pub(crate) fn column_type(&self, field: &Field) -> ColumnType {
-        ColumnType::new(Oid(field.type_oid), field.type_modifier, None, &Catalog::default(), &self.modes)
+        let (oid, modifier) = if is_raw_json(field) { (oid::JSONB, -1) } else { (field.type_oid, field.type_modifier) };
+        ColumnType::new(Oid(oid), modifier, None, &Catalog::default(), &self.modes)
     }
 }
 
@@ -140,8 +146,8 @@ impl KeyForm {
                 Piece::Text(text) | Piece::Hex(text) => {
                     // A boolean's text has been spelled out.
                     let text = match text {
-                        b"true" if field.type_oid == crate::field::oid::BOOL => b"t",
-                        b"false" if field.type_oid == crate::field::oid::BOOL => b"f",
+                        b"true" if field.type_oid == oid::BOOL => b"t",
+                        b"false" if field.type_oid == oid::BOOL => b"f",
                         text => text,
                     };
                     kind.write(text, out).map_err(|poison| field.poison(&poison.message))?;

@@ -7,6 +7,7 @@ use crate::json;
 use crate::merge::{has_unchanged, merged};
 use crate::payload::is_blank;
 use crate::plan::{Plan, Text, TextPart, TopicStep};
+use crate::readable::readable;
 use crate::route::{OnScheduled, OnUpdate, Route, TopicRule};
 use crate::settings::RecordTimestamp;
 use crate::timestamp::{self, NoTime};
@@ -110,7 +111,14 @@ impl Plan {
         event: &mut Event,
     ) -> Result<Outcome, Poison> {
         event.clear();
-        let outcome = self.fill(transaction, position, new, now_ms, event);
+        let mut outcome = self.fill(transaction, position, new, now_ms, event);
+        if let Err(Poison { reason: PoisonReason::Utf8, .. }) = outcome
+            && let Some(policy) = self.route.contract.mends()
+        {
+            let (bytes, cells) = readable(new, policy, |index| self.documents.contains(&index));
+            event.clear();
+            outcome = self.fill(transaction, position, &Row::new(&bytes, &cells), now_ms, event);
+        }
         if outcome.is_err() {
             event.abandon_piece();
         }

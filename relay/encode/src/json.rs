@@ -406,6 +406,22 @@ pub(crate) fn utf16(escaped: &[u8]) -> Option<(char, usize)> {
     Some((char::from_u32(0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00))?, 12))
 }
 
+/// Whether the bytes are ASCII of which a JSON string escapes nothing: then they are UTF-8, and the string.
+#[inline]
+pub(crate) fn is_plain_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = (u64::MAX / 255) << 7;
+    let is_plain = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        special_bytes(word, NO_BYTE) | word & HIGH == 0
+    };
+    let (words, rest) = bytes.as_chunks();
+    match bytes.last_chunk() {
+        // The last word overlaps the one before it.
+        Some(last) => words.iter().all(is_plain) && (rest.is_empty() || is_plain(last)),
+        None => rest.iter().all(|&byte| IN_STRING[byte as usize] == PLAIN && byte < 0x80),
+    }
+}
+
 /// Appends `text` as a JSON string, escaped as event-format.md section 1 says: characters above U+FFFF as two escapes.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     write_escaped(text, FOUR_BYTES, out);
@@ -556,6 +572,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn plain_ascii_is_what_is_written_as_it_is(bytes in prop::collection::vec(prop_oneof![8 => 0x20u8..0x7F, 1 => any::<u8>()], 0..30)) {
+            let mut out = Vec::new();
+            let is_plain = std::str::from_utf8(&bytes).is_ok_and(|text| {
+                write_string(text, &mut out);
+                out.len() == bytes.len() + 2 && bytes.is_ascii()
+            });
+            prop_assert_eq!(is_plain_ascii(&bytes), is_plain);
+        }
+
         #[test]
         fn random_bytes_never_panic_and_agree_with_serde_json(doc in "[\\[\\]{}\",:0-9a-f.eE+\\-\\\\untrlse ]{0,24}") {
             let theirs = serde_json::from_str::<&serde_json::value::RawValue>(&doc);

@@ -5,6 +5,7 @@ use crate::error::PlanError;
 use crate::json;
 use crate::plan::Plan;
 use crate::route::{OnNonTransactional, Routes};
+use crate::types::InvalidUtf8;
 use relay_core::{Cell, Event, Poison, PoisonReason, RelayPos, Row, Transaction};
 
 /// The plans of message prefixes, compiled when a prefix is first seen.
@@ -77,6 +78,10 @@ impl Plan {
                 }
             };
         }
+        // Base64 of the whole content would be no message any more: that stays poison.
+        let mends = self.route.contract.mends() == Some(InvalidUtf8::Replace);
+        let mended = mends.then(|| String::from_utf8_lossy(content));
+        let content = mended.as_deref().map_or(content, str::as_bytes);
         let mut cells = std::mem::take(&mut self.scratch.borrow_mut().cells);
         let outcome = self
             .find_members(content, &mut cells)

@@ -3,7 +3,7 @@
 use crate::binary;
 use crate::field::{Field, Form, Piece};
 use crate::json;
-use crate::plan::{EnvelopeMember, ValueStep, is_raw_json};
+use crate::plan::{ValueStep, is_raw_json};
 use crate::route::ValueEncoding;
 use relay_core::{Event, Poison, Row};
 
@@ -37,15 +37,15 @@ impl ValueStep {
         event: &mut Event,
         scratch: &mut Vec<u8>,
     ) -> Result<(), Poison> {
-        if found.is_none() && self.is_null_kept && self.envelope.is_empty() && self.wrap.is_none() {
+        if found.is_none() && self.is_null_kept && self.envelope.is_none() && self.wrap.is_none() {
             return Ok(());
         }
         event.out().extend_from_slice(&self.head);
         let out = event.out();
         if let Some(wrap) = &self.wrap {
             wrap.write(found, row, out)?;
-        } else if !self.envelope.is_empty() {
-            self.write_envelope(found, row, out, scratch)?;
+        } else if let Some(envelope) = &self.envelope {
+            envelope.write(found, row, out, scratch)?;
         } else if let Some((field, piece)) = found {
             match (self.encoding, piece) {
                 (ValueEncoding::Base64, piece) => {
@@ -68,39 +68,6 @@ impl ValueStep {
         event.end_value();
         Ok(())
     }
-
-    /// `{"payload":…,"<alias>":<column>,…}`.
-    fn write_envelope(
-        &self,
-        payload: Option<(&Field, Piece<'_>)>,
-        row: &Row<'_>,
-        out: &mut Vec<u8>,
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Poison> {
-        out.extend_from_slice(b"{\"payload\":");
-        match payload {
-            None => out.extend_from_slice(b"null"),
-            Some((field, Piece::Text(text) | Piece::Json(text))) if !field.is_base64 && is_json(field) && !self.is_converted => {
-                out.extend_from_slice(field.check(text)?.as_bytes());
-            }
-            Some((field, piece)) => write_json_string(field, piece, out, scratch)?,
-        }
-        for EnvelopeMember { name, field, kind } in &self.envelope {
-            out.extend_from_slice(name);
-            match (field.read(row)?, kind) {
-                (Piece::Null | Piece::Absent, _) => out.extend_from_slice(b"null"),
-                (Piece::Text(text) | Piece::Hex(text), Some(kind)) if !field.is_base64 => {
-                    kind.write(text, out).map_err(|poison| Poison::new(poison.reason, field.poison(&poison.message).message))?;
-                }
-                (Piece::Text(text) | Piece::Json(text), None) if !field.is_base64 => {
-                    out.extend_from_slice(field.check(text)?.as_bytes());
-                }
-                (piece, _) => write_json_string(field, piece, out, scratch)?,
-            }
-        }
-        out.push(b'}');
-        Ok(())
-    }
 }
 
 /// Java's String.trim: everything up to U+0020 at both ends.
@@ -113,7 +80,7 @@ fn is_json(field: &Field) -> bool {
 }
 
 /// The text as one JSON string; bytes as the base64 of theirs.
-fn write_json_string(field: &Field, piece: Piece<'_>, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Result<(), Poison> {
+pub(crate) fn write_json_string(field: &Field, piece: Piece<'_>, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Result<(), Poison> {
     match piece {
         Piece::Text(text) | Piece::Json(text) if !field.is_base64 => json::write_string(field.check(text)?, out),
         piece => {

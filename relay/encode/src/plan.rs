@@ -1,15 +1,17 @@
 //! A route meets its table: every name becomes a column index, once per Relation message.
 
+mod value;
+
 use crate::cloud_route::CloudStep;
 use crate::contract::KeyForm;
 use crate::encode::Scratch;
+use crate::envelope::Envelope;
 use crate::error::PlanError;
 use crate::field::{Field, Form, Names, Piece, oid};
 use crate::headers::HeaderStep;
 use crate::predicate::{Term, Test};
 use crate::route::{Route, TopicRule, ValueEncoding};
 use crate::template::{Expression, HeaderItem, Part, Reference, Variable};
-use crate::types::ColumnType;
 use crate::wrap::Eventuate;
 use relay_core::{Kind, Poison, Relation, Row};
 use std::cell::RefCell;
@@ -37,6 +39,8 @@ pub struct Plan {
     pub(crate) timestamp: Option<Field>,
     pub(crate) partition: Option<Field>,
     pub(crate) value: ValueStep,
+    /// Columns whose text is a JSON document, by index.
+    pub(crate) documents: Box<[usize]>,
     /// Members of a message that the plan reads, by cell index.
     pub(crate) members: Box<[Box<str>]>,
     pub(crate) scratch: RefCell<Scratch>,
@@ -82,25 +86,13 @@ pub(crate) struct ValueStep {
     pub(crate) encoding: ValueEncoding,
     /// What NULL becomes without `tombstone_on_null`.
     pub(crate) null: &'static [u8],
-    pub(crate) envelope: Box<[EnvelopeMember]>,
+    pub(crate) envelope: Option<Envelope>,
     /// `wrap:eventuate`.
     pub(crate) wrap: Option<Eventuate>,
     /// `{"schema":…,"payload":` before a JSON string.
     pub(crate) head: Box<[u8]>,
-    /// D6: a JSON payload is a JSON string inside an envelope too.
-    pub(crate) is_converted: bool,
     /// D31: NULL is a null value, whatever its column.
     pub(crate) is_null_kept: bool,
-}
-
-/// A member of the envelope object.
-#[derive(Debug)]
-pub(crate) struct EnvelopeMember {
-    /// `,"name":`.
-    pub(crate) name: Box<[u8]>,
-    pub(crate) field: Field,
-    /// How its column is written; `None` = as the piece stands.
-    pub(crate) kind: Option<ColumnType>,
 }
 
 /// Resolves the names of one route, remembering for which field.
@@ -205,7 +197,7 @@ impl Resolver<'_> {
         {
             return Err(self.wrong_type("partition", field, "it must be smallint, integer or bigint"));
         }
-        let mut value = self.value()?;
+        let mut value = self.value(&topic)?;
         if route.value_encoding == ValueEncoding::Eventuate {
             let headers = Reference { column: "headers".to_owned(), pointer: None, is_base64: false, is_optional: false };
             let generated = id.alternatives.iter().flatten().find_map(|part| match part {
@@ -219,9 +211,9 @@ impl Resolver<'_> {
             Some(rule) => Some(rule.compile(|field, reference| self.optional(field, reference))?),
             None => None,
         };
-        let members = match self.names {
-            Names::Members(names) => names.into(),
-            Names::Columns(_) => Box::default(),
+        let (documents, members) = match self.names {
+            Names::Members(names) => (Box::default(), names.into()),
+            Names::Columns(relation) => (documents(relation), Box::default()),
         };
         let scratch = RefCell::new(Scratch::new(route));
         let (route, label) = (Arc::clone(shared), self.label.into());
@@ -239,6 +231,7 @@ impl Resolver<'_> {
             timestamp,
             partition,
             value,
+            documents,
             members,
             scratch,
         })
@@ -446,58 +439,27 @@ impl Resolver<'_> {
         }
         Ok(steps.into())
     }
+}
 
-    fn value(&mut self) -> Result<ValueStep, PlanError> {
-        let route = self.route;
-        let mut alternatives = Vec::new();
-        for reference in &route.value {
-            let Some(field) = self.optional("value", Some(reference))? else { continue };
-            if field.type_oid == oid::OID {
-                let mut error = self.wrong_type("value", &field, "an oid names a large object, whose bytes are not in the log");
-                let (table, column) = (&self.label, &field.name);
-                error.hint = format!("ALTER TABLE {table} ALTER COLUMN \"{column}\" TYPE bytea USING lo_get(\"{column}\")");
-                return Err(error);
-            }
-            let is_text = matches!(field.type_oid, oid::TEXT | oid::VARCHAR | oid::BPCHAR) || is_raw_json(&field);
-            if route.value_encoding == ValueEncoding::Base64 && !is_text {
-                return Err(self.wrong_type("value", &field, "`value_encoding = \"base64\"` needs a text column"));
-            }
-            alternatives.push(field);
-        }
-        if alternatives.is_empty() {
-            // All were optional and are missing: the first says so.
-            let first = route.value.first().cloned().map(|reference| Reference { is_optional: false, ..reference });
-            alternatives.extend(self.optional("value", first.as_ref())?);
-        }
-        let is_json = alternatives.first().is_some_and(|field| field.form == Form::Json || is_raw_json(field));
-        let contract = &route.contract;
-        // Debezium's contract, and CloudEvents, do not meet: the payload is the data.
-        let is_converted = contract.is_converted && route.cloud.is_none();
-        let encoding = if is_converted { ValueEncoding::JsonString } else { route.value_encoding };
-        let is_json = is_json || encoding == ValueEncoding::JsonString;
-        let envelope = self.envelope()?;
-        let null: &[u8] = if is_json && !route.is_null_empty { b"null" } else { b"" };
-        let head = match encoding {
-            ValueEncoding::JsonString if envelope.is_empty() => contract.value_head(alternatives.first()),
-            _ => Box::default(),
-        };
-        let is_null_kept = contract.is_debezium && !contract.is_converted;
-        let alternatives = alternatives.into();
-        Ok(ValueStep { alternatives, encoding, null, envelope, wrap: None, head, is_converted, is_null_kept })
-    }
+// === impl TopicStep ===
 
-    fn envelope(&mut self) -> Result<Box<[EnvelopeMember]>, PlanError> {
-        let mut members = Vec::new();
-        for (name, reference) in &self.route.envelope {
-            let Some(field) = self.listed("envelope", reference)? else { continue };
-            let mut member = vec![b','];
-            crate::json::write_string(name, &mut member);
-            member.push(b':');
-            let kind = (!is_raw_json(&field) && field.form != Form::Bool).then(|| self.route.contract.column_type(&field));
-            members.push(EnvelopeMember { name: member.into(), field, kind });
+impl TopicStep {
+    /// The column that the row is routed by; the first one where there are several.
+    fn routing(&self) -> Option<&Field> {
+        match self {
+            TopicStep::Rewrite(field) => Some(field),
+            TopicStep::Text { text, .. } => text.alternatives.iter().flatten().find_map(|part| match part {
+                TextPart::Field(field) => Some(field),
+                _ => None,
+            }),
         }
-        Ok(members.into())
     }
+}
+
+/// The json and jsonb columns.
+fn documents(relation: &Relation) -> Box<[usize]> {
+    let is_document = |column: &relay_core::Column| matches!(column.type_oid.0, oid::JSON | oid::JSONB);
+    (0..).zip(&relation.columns).filter(|(_, column)| is_document(column)).map(|(index, _)| index).collect()
 }
 
 /// Whether what is read is raw JSON, whose own form tells its type.

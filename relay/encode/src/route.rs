@@ -44,6 +44,8 @@ pub struct Route {
     pub(crate) outbox_id: u64,
     /// Name in the object and column.
     pub(crate) envelope: Vec<(String, Reference)>,
+    /// Column with the version of that object's schema.
+    pub(crate) schema_version: Option<Reference>,
     pub(crate) headers: Vec<HeaderItem>,
     pub(crate) ignores_missing: bool,
     pub(crate) timestamp: Option<Reference>,

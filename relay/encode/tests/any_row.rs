@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use relay_core::catalog::{Catalog, CatalogColumn};
 use relay_core::change::OldRow;
-use relay_core::{Cell, Change, Column, Event, Oid, Position, Relation, ReplicaIdentity, Row, Transaction};
+use relay_core::{Cell, Change, Column, Event, Oid, PoisonReason, Position, Relation, ReplicaIdentity, Row, Transaction};
 use relay_encode::{CapturePlan, CaptureSettings, Captures, Context, Encoded, FormatSettings, Marker};
 
 /// bool, bytea, "char", name, int8, int2, int4, text, oid, json, xml, point, path, polygon, float4, float8, money, macaddr, inet, int4[],
@@ -83,6 +83,7 @@ proptest! {
         ),
         format in proptest::sample::select(&["debezium", "flat", "cloudevents"][..]),
         (is_debezium, schemas, is_structured, is_full) in any::<(bool, bool, bool, bool)>(),
+        invalid_utf8 in proptest::sample::select(&["poison", "replace", "base64"][..]),
         operation in 0..3,
         length in 0..8usize,
     ) {
@@ -91,6 +92,7 @@ proptest! {
             compat: if is_debezium { "debezium" } else { "relay" }.into(),
             cloudevents_mode: if is_structured { "structured" } else { "binary" }.into(),
             schemas,
+            invalid_utf8: invalid_utf8.into(),
             ..FormatSettings::default()
         };
         let mut capture = CaptureSettings { format: format.into(), mask: vec![("*.c1".into(), "truncate:2".into())], ..Default::default() };
@@ -142,8 +144,9 @@ proptest! {
                 let parsed = serde_json::from_slice::<serde_json::Value>(document);
                 prop_assert!(parsed.is_ok(), "{parsed:?}: {}", String::from_utf8_lossy(document));
             }
-            if encoded.is_err() {
+            if let Err(poison) = &encoded {
                 prop_assert_eq!(event.value(), None);
+                prop_assert!(invalid_utf8 == "poison" || poison.reason != PoisonReason::Utf8);
             }
             if encoded != Ok(Encoded::More) {
                 break;

@@ -87,8 +87,7 @@ const ROWS: &[Row] = &[
         is_of(pair, &["changes.by_partial", "changes.by_nullable"]) || (is_of(pair, &["transaction"]) && is_counted)
     }),
     always("D29", |pair| is_of(pair, &["transaction"]) && their_value(pair).contains("LogicalDecodingMessageId")),
-    // Of an expression Debezium takes the first literal for the default.
-    always("D1", |pair| is_of(pair, &["types.odd_default", "changes.required"])),
+    unless_compatible("D1", |pair| is_of(pair, &["types.odd_default", "changes.required"])),
     always("D9", |pair| is_of(pair, &["types.*_array", "types.unknown_*", "types.toast", "types.isn_*"])),
     unless_compatible("D5", |pair| is_of(pair, &["changes.keyless"]) && pair.our.is_none()),
     unless_compatible("D14", |pair| is_of(pair, &["changes.masked"])),

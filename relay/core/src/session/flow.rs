@@ -159,7 +159,15 @@ impl Session {
         {
             return false;
         }
+        if self.copying.is_careful() && self.window.events() > 0 {
+            return false;
+        }
         self.window.has_room(bytes)
+    }
+
+    /// Commit LSN of the transaction being read.
+    pub(super) fn open_commit(&self) -> Option<Lsn> {
+        self.flow.open.map(|open| open.commit_lsn)
     }
 
     /// The ticket for the event about to be offered.
@@ -187,6 +195,9 @@ impl Session {
     pub fn sent_beside(&mut self, bytes: usize) {
         let seq = self.flow.open.map_or(0, |open| open.next_seq);
         self.window.sent(seq, false, bytes);
+        if self.copying.is_careful() {
+            self.copying.sent_careful();
+        }
     }
 
     /// Whether all of the open transaction was handled before.
@@ -208,6 +219,11 @@ impl Session {
             debug_assert!(!open.is_covered && open.next_seq >= open.skip_below, "an event is sent once");
             open.parts += 1;
             self.window.sent(open.next_seq, is_last, bytes);
+            if self.copying.is_careful() {
+                self.copying.sent_careful();
+            }
+        } else if self.copying.is_exporting() {
+            self.window.sent(0, true, bytes);
         }
     }
 

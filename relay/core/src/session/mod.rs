@@ -14,12 +14,16 @@ mod poll_check;
 mod progress;
 mod recover;
 mod resume;
+mod snapshot;
 mod start;
 
 pub use flow::{Admission, Begun};
 pub use poll::{Rows, Tick, Work, row_order, row_position};
 pub use poll_check::check_published;
 pub use progress::Confirmation;
+pub use snapshot::{
+    Chunk, ChunkRead, Listed, Listing, Look, RowAdmission, SnapshotConfig, SnapshotMode, SnapshotProgress, Watermark,
+};
 
 use crate::checkpoint::{AcceptedGap, LogPoll, Mode, ReadError, Reading, Record, RecordState};
 use crate::error::Kind;
@@ -47,6 +51,8 @@ pub struct Config {
     pub may_create: bool,
     /// Whether checkpoints outlive the process (the stdout sink keeps none).
     pub is_durable: bool,
+    /// Snapshots of captured tables; `None` where none is captured.
+    pub snapshot: Option<SnapshotConfig>,
     /// The gap that the operator accepted for this start.
     pub accept_gap: Option<Lsn>,
     /// Longest wait between two checkpoints while events flow.
@@ -114,7 +120,7 @@ pub struct Slot {
     pub is_active: bool,
 }
 
-/// A new slot that polling ends at.
+/// A new slot that polling ends at, or behind whose snapshot the stream begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
     /// The snapshot that was exported with it.
@@ -144,7 +150,7 @@ pub enum Input {
     Stored(Result<(), Failure>),
     /// [`Order::CreatePublication`] is done (also when it was there already).
     PublicationReady(Result<(), Fault>),
-    /// [`Order::CreateSlot`] is done (also when it was there already); with its snapshot, where polling ends at it.
+    /// [`Order::CreateSlot`] is done (also when it was there already); with its snapshot, if that was exported.
     SlotReady(Result<Option<Exported>, Fault>),
     /// [`Order::Hold`] is done: the slot is ours and the stream is open.
     Held(Result<(), Busy>),
@@ -152,6 +158,14 @@ pub enum Input {
     Renewed(Result<(), String>),
     /// The stream's connection is gone.
     Lost(Fault),
+    /// The [`Order::ListTables`] of that number is done.
+    Listed(u64, Result<Vec<Listed>, Fault>),
+    /// The [`Order::Look`] of that number is done.
+    Looked(u64, Result<Look, Fault>),
+    /// The [`Order::ReadChunk`] of that number is done.
+    ChunkRead(u64, Result<ChunkRead, Fault>),
+    /// The [`Order::Mark`] of that number is done.
+    Marked(u64, Result<(), Fault>),
     /// Log mode: what a query saw, and where WAL ended after that.
     Pair(LogPoll),
     /// Something was met from which the stream must not go on.
@@ -192,9 +206,12 @@ pub enum Order {
     Retire(Vec<String>),
     /// Create the publication.
     CreatePublication,
-    /// Create the slot. Where polling ends at it: drop one that is left over from an earlier attempt, and keep the new one's exported
-    /// snapshot until the next [`Order::Disconnect`].
-    CreateSlot,
+    /// Create the slot. Where polling ends at it: drop one that is left over from an earlier attempt. An exported snapshot is kept until
+    /// the next [`Order::Disconnect`], or until [`Session::is_exporting`] has come and gone.
+    CreateSlot {
+        /// Export its snapshot.
+        exports: bool,
+    },
     /// Open a replication connection and start the stream there; `0/0` is where the slot stands.
     Hold(Lsn),
     /// Close the stream's connection.
@@ -203,6 +220,20 @@ pub enum Order {
     Purge(PurgeScope),
     /// Replace the sink's client.
     Renew,
+    /// List tables of a snapshot.
+    ListTables(Listing),
+    /// Ask a query what it sees.
+    Look {
+        /// Names the question.
+        number: u64,
+        /// Take a transaction id first.
+        takes_id: bool,
+    },
+    /// Set the chunk's first watermark ([`Session::watermark_text`]), and read its rows after that has committed. They are kept until the
+    /// second watermark comes by in the stream, the next chunk is ordered, or [`Order::Disconnect`].
+    ReadChunk(Chunk),
+    /// Set the second watermark of the chunk of that number.
+    Mark(u64),
     /// Tell people.
     Note(Note),
 }
@@ -251,6 +282,25 @@ pub enum Note {
     Fault(Fault, u64),
     /// A store failed and is repeated.
     StoreFailed(String),
+    /// A snapshot begins, or goes on after a restart.
+    SnapshotBegins {
+        /// Its number.
+        job: u64,
+        /// Whether it is the pipeline's own.
+        is_initial: bool,
+        /// Tables that it reads.
+        tables: usize,
+    },
+    /// A snapshot waits until every transaction is over that was open when the process began to stream.
+    SnapshotWaits,
+    /// A table was rewritten while its snapshot was taken: it starts again.
+    SnapshotTableAgain(String),
+    /// A table was dropped while its snapshot was taken.
+    SnapshotTableGone(String),
+    /// The snapshot of that number is published.
+    SnapshotDone(u64),
+    /// The snapshot of that number cannot be taken and was called off.
+    SnapshotRefused(u64, Fault),
 }
 
 /// Why a session went back to its frontier: label `reason` of `relay_rewinds_total`.
@@ -271,6 +321,8 @@ pub enum Rewind {
 pub enum State {
     /// On its way to the stream.
     Connecting,
+    /// Publishing a snapshot; the stream waits.
+    Snapshot,
     /// Reading and publishing.
     Streaming,
     /// Another instance streams; this one waits.
@@ -294,6 +346,7 @@ pub struct Session {
     flow: flow::Flow,
     book: poll::Book,
     progress: progress::Progress,
+    copying: snapshot::Copying,
     server: Option<Server>,
     reading: Reading,
     /// Whether another holder was met since the last time the stream was ours.
@@ -389,6 +442,7 @@ impl Session {
     #[must_use]
     pub fn new(config: Config, window: Window) -> Self {
         let random = config.seed | 1;
+        let copying = snapshot::Copying::new(config.snapshot);
         let mut session = Self {
             config,
             phase: Phase::Ended,
@@ -400,6 +454,7 @@ impl Session {
             flow: flow::Flow::default(),
             book: poll::Book::new(),
             progress: progress::Progress::default(),
+            copying,
             server: None,
             reading: Reading::default(),
             was_standby: false,
@@ -434,7 +489,14 @@ impl Session {
             Input::Held(result) => self.held(result),
             Input::Renewed(result) => self.renewed(result),
             Input::Lost(fault) => self.lost(fault),
-            Input::Pair(pair) => self.progress.pair(pair),
+            Input::Listed(number, result) => self.tables_listed(number, result),
+            Input::Looked(number, result) => self.looked(number, result),
+            Input::ChunkRead(number, result) => self.chunk_read(number, result),
+            Input::Marked(number, result) => self.marked(number, result),
+            Input::Pair(pair) => {
+                self.copying.saw(&pair.snapshot);
+                self.progress.pair(pair);
+            }
             Input::Stop(fault) => self.stop(fault),
             Input::Drain { deadline_ms, read_to } => self.drain(deadline_ms, read_to),
         }
@@ -472,6 +534,7 @@ impl Session {
             return State::Draining;
         }
         match self.phase {
+            Phase::Streaming if self.copying.holds_stream() => State::Snapshot,
             Phase::Streaming | Phase::Rewinding { then: AfterRewind::Stream | AfterRewind::RenewAndStream, .. } => {
                 State::Streaming
             }
@@ -487,6 +550,7 @@ impl Session {
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.phase == Phase::Streaming
+            && !self.copying.holds_stream()
             && self.drain.is_none_or(|drain| drain.read_to.is_some_and(|lsn| self.flow.received_end < lsn))
     }
 
@@ -557,6 +621,7 @@ impl Session {
     fn disconnect(&mut self) {
         // Nothing may be confirmed to the next connection for what this one had sent.
         self.flow.disconnected();
+        self.interrupt_copying();
         self.order(Order::Disconnect);
     }
 
@@ -618,7 +683,7 @@ impl Session {
             end_lsn: None,
             commit_lsn: None,
             seq: None,
-            snapshot: None,
+            snapshot: self.copying.record(),
             poll: None,
             log_poll: None,
             publication_fingerprint: server.and_then(|s| s.publication.clone()).unwrap_or_default(),

@@ -123,6 +123,7 @@ impl Session {
         }
         let frontier = self.window.frontier();
         self.book.retire(frontier);
+        self.copying.pass(frontier, self.window.first_unacknowledged());
         if has_events || (frontier.inside.is_some() && frontier.inside != before.inside) {
             self.progress.has_events = true;
         }
@@ -189,7 +190,7 @@ impl Session {
                 match result {
                     Ok(()) => {
                         if let Some(frontier) = self.progress.storing {
-                            self.progress.stored(frontier, self.now_ms);
+                            self.frontier_stored(frontier);
                         }
                         if let Some((consistent, _)) = self.log_takes_over().filter(|_| self.drain.is_none()) {
                             self.is_switch = true;
@@ -204,12 +205,17 @@ impl Session {
             _ => match result {
                 Ok(()) => {
                     if let Some(frontier) = self.progress.storing {
-                        self.progress.stored(frontier, self.now_ms);
+                        self.frontier_stored(frontier);
                     }
                 }
                 Err(failure) => self.store_failed(failure.message),
             },
         }
+    }
+
+    pub(super) fn frontier_stored(&mut self, frontier: Frontier) {
+        self.progress.stored(frontier, self.now_ms);
+        self.copying.stored();
     }
 
     fn store_failed(&mut self, message: String) {
@@ -229,13 +235,17 @@ impl Session {
             return;
         }
         let frontier = self.window.frontier();
-        if frontier == self.progress.stored {
+        let is_unstored = self.copying.is_unstored();
+        if frontier == self.progress.stored && !is_unstored {
             self.progress.is_forced &= !self.window.is_empty();
             return;
         }
-        let interval_ms =
-            if self.progress.has_events { self.config.checkpoint_interval_ms } else { self.config.idle_checkpoint_interval_ms };
-        let is_due = self.now_ms >= self.progress.stored_at_ms + interval_ms;
+        let interval_ms = if self.progress.has_events || is_unstored {
+            self.config.checkpoint_interval_ms
+        } else {
+            self.config.idle_checkpoint_interval_ms
+        };
+        let is_due = self.now_ms >= self.progress.stored_at_ms + interval_ms || self.copying.is_urgent();
         if is_due || (self.progress.is_forced && self.window.is_empty()) {
             self.progress.is_forced = false;
             self.store(RecordState::Running, frontier);
@@ -247,6 +257,7 @@ impl Session {
         self.progress.storing = Some(frontier);
         self.progress.has_events = false;
         self.progress.pass_pairs(frontier.end_lsn);
+        self.copying.store();
         let record = self.record(state, self.progress.epoch, Some(frontier));
         self.order_store(record);
     }

@@ -31,6 +31,7 @@ impl Session {
     /// The stream's connection broke. The window stays: what is in flight goes on, and the stream will be taken up behind it.
     pub(super) fn lost(&mut self, fault: Fault) {
         self.flow.disconnected();
+        self.interrupt_copying();
         match self.phase {
             Phase::Streaming if fault.kind == Kind::SourceSilent => {
                 self.note(Note::Fault(fault.clone(), 0));
@@ -69,7 +70,12 @@ impl Session {
         let position = self.window.position_of(ticket);
         match failure.kind {
             FailureKind::Rejected => {
-                if self.isolate_until.is_some() && self.window.events() == 1 {
+                if let Some(is_new) = self.row_refused(ticket, failure) {
+                    if !is_new {
+                        let message = format!("the dlq record of a snapshot's row was refused: {}", failure.message);
+                        return self.stop(Fault { kind: Kind::Poison, message });
+                    }
+                } else if self.isolate_until.is_some() && self.window.events() == 1 {
                     let Some(position) = position else { return };
                     let verdict = (failure.message.clone(), self.now_ms + CONDEMNED_MS);
                     if self.condemned.insert(position, verdict).is_some_and(|(_, until_ms)| self.now_ms < until_ms) {
@@ -136,6 +142,7 @@ impl Session {
         }
         // The slot is let go only when nothing is in flight: else our events could arrive behind those of a successor.
         self.phase = Phase::Rewinding { since_ms: self.now_ms, then };
+        self.interrupt_copying();
         self.order(Order::Purge(PurgeScope::Queued));
     }
 
@@ -152,7 +159,9 @@ impl Session {
         }
         // A last look: what was on the wire may have arrived.
         self.window.advance(|_| {});
+        self.copying.pass(self.window.frontier(), self.window.first_unacknowledged());
         let frontier = self.window.rewind();
+        self.copying.rewound();
         self.flow.resume_from(frontier);
         self.book.rewind(frontier);
         self.disconnect();

@@ -48,6 +48,7 @@ impl Session {
             self.proof_at_ms = Some(u64::MAX);
             self.order(Order::ReadCheckpoint);
         }
+        self.copying_turn();
         if self.log_takes_over().is_some() {
             self.phase = Phase::StoringLast;
             self.store(self.last_state(), self.window.frontier());

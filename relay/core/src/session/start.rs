@@ -160,8 +160,7 @@ impl Session {
         // Publication first: the slot's decoding looks it up as of the WAL it reads (postgres.md, section 8).
         // One that its owner made is taken as it is; the role may have no right to create another.
         if self.server.as_ref().is_some_and(|server| server.publication.is_some()) {
-            self.phase = Phase::CreatingSlot;
-            return self.order(Order::CreateSlot);
+            return self.create_slot();
         }
         self.phase = Phase::CreatingPublication;
         self.order(Order::CreatePublication);
@@ -172,12 +171,15 @@ impl Session {
             return;
         }
         match result {
-            Ok(()) => {
-                self.phase = Phase::CreatingSlot;
-                self.order(Order::CreateSlot);
-            }
+            Ok(()) => self.create_slot(),
             Err(fault) => self.failed(fault, Next::Start),
         }
+    }
+
+    fn create_slot(&mut self) {
+        self.phase = Phase::CreatingSlot;
+        let exports = self.config.reads != Reads::Log || self.copying.wants_export();
+        self.order(Order::CreateSlot { exports });
     }
 
     pub(super) fn slot_ready(&mut self, result: Result<Option<Exported>, Fault>) {
@@ -185,6 +187,12 @@ impl Session {
             return;
         }
         match result {
+            Ok(exported) if self.config.reads == Reads::Log => {
+                if let Some(exported) = exported {
+                    self.copying.exported(exported);
+                }
+                self.hold(Lsn::ZERO, Next::Start);
+            }
             Ok(Some(Exported { tick, consistent })) => {
                 self.book.end_with(tick);
                 self.consistent = Some(consistent);
@@ -257,10 +265,15 @@ impl Session {
             Ok(frontier) => frontier,
             Err(fault) => return self.failed(fault, Next::Start),
         };
+        if self.config.reads == Reads::Log {
+            let record = self.reading.newest.as_ref().filter(|record| record.frontier().is_some());
+            self.copying.start(record, frontier);
+        }
         let confirmed = self.server.as_ref().and_then(|s| s.slot.as_ref()).map_or(Lsn::ZERO, |slot| slot.confirmed_flush);
         self.progress.start(self.reading.highest_epoch + 1, confirmed);
         self.phase = Phase::Claiming(frontier);
         let record = self.record(RecordState::Running, self.progress.epoch, Some(frontier));
+        self.copying.store();
         self.order_store(record);
     }
 
@@ -275,7 +288,7 @@ impl Session {
                 // still keeps such work would mark rows as published that are not.
                 self.window.start_at(frontier);
                 self.flow.resume_from(frontier);
-                self.progress.stored(frontier, self.now_ms);
+                self.frontier_stored(frontier);
                 let stale = std::mem::take(&mut self.reading.keys);
                 self.order(Order::Retire(stale));
                 self.note(Note::Streaming { frontier, epoch: self.progress.epoch });

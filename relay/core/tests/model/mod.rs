@@ -1,6 +1,7 @@
 //! The world that a session lives in, small enough to be searched: server, brokers, processes, an operator and an oracle.
 
 pub(crate) mod chance;
+pub(crate) mod copy;
 pub(crate) mod kafka;
 pub(crate) mod oracle;
 pub(crate) mod poll;

@@ -87,6 +87,7 @@ impl Process {
             publication: "relay_orders".into(),
             may_create: true,
             is_durable: true,
+            snapshot: None,
             accept_gap,
             checkpoint_interval_ms: 1_000,
             idle_checkpoint_interval_ms: 10_000,
@@ -167,7 +168,7 @@ impl Process {
             Order::Inspect => self.job = Some((due_ms, Job::Inspect)),
             Order::ReadCheckpoint => self.job = Some((due_ms, Job::Read)),
             Order::CreatePublication => self.job = Some((due_ms, Job::Publication)),
-            Order::CreateSlot => self.job = Some((due_ms, Job::Slot)),
+            Order::CreateSlot { .. } => self.job = Some((due_ms, Job::Slot)),
             Order::Hold(start) => self.job = Some((due_ms, Job::Hold(start))),
             Order::Store(record) => self.begin_store(*record, world),
             Order::Retire(keys) => world.store.retire(&keys),
@@ -188,6 +189,9 @@ impl Process {
                 self.session.input(Input::Renewed(result));
             }
             Order::Note(note) => self.note(note, world),
+            Order::ListTables(_) | Order::Look { .. } | Order::ReadChunk(_) | Order::Mark(_) => {
+                unreachable!("nothing is captured")
+            }
         }
         world.output(self.id)
     }

@@ -41,6 +41,7 @@ fn config() -> Config {
         publication: "relay_orders".into(),
         may_create: true,
         is_durable: true,
+        snapshot: None,
         accept_gap: None,
         checkpoint_interval_ms: 1_000,
         idle_checkpoint_interval_ms: 10_000,
@@ -99,7 +100,7 @@ impl Desk {
         let count = self.stored.len();
         self.run();
         assert_eq!(self.stored.len(), count, "a refused start stores nothing");
-        let acts = |order: &&Order| matches!(order, Order::CreatePublication | Order::CreateSlot);
+        let acts = |order: &&Order| matches!(order, Order::CreatePublication | Order::CreateSlot { .. });
         assert_eq!(self.orders.iter().find(acts), None, "a refused start creates nothing");
         assert!(!self.session.is_streaming());
         self.session.fault().expect("a fault").kind

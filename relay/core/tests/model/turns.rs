@@ -36,6 +36,7 @@ impl Desk {
             publication: "relay_orders".into(),
             may_create: true,
             is_durable: true,
+            snapshot: None,
             accept_gap,
             checkpoint_interval_ms: 1_000,
             idle_checkpoint_interval_ms: 10_000,
@@ -95,10 +96,13 @@ impl Desk {
                 Input::Stored(Ok(()))
             }
             Order::CreatePublication => Input::PublicationReady(Ok(())),
-            Order::CreateSlot => Input::SlotReady(Ok(None)),
+            Order::CreateSlot { .. } => Input::SlotReady(Ok(None)),
             Order::Hold(_) => Input::Held(Ok(())),
             Order::Renew => Input::Renewed(Ok(())),
             Order::Retire(_) | Order::Disconnect | Order::Purge(_) | Order::Note(_) => return,
+            Order::ListTables(_) | Order::Look { .. } | Order::ReadChunk(_) | Order::Mark(_) => {
+                unreachable!("nothing is captured")
+            }
         };
         self.session.input(input);
     }

@@ -5,12 +5,14 @@ mod host;
 mod readiness;
 mod routes;
 mod serve;
+mod snapshot;
 mod summary;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,8 +21,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{Secret, Settings};
 use crate::status::Status;
+use crate::stream::Control;
 use address::{Address, Bound};
 use routes::State;
 
@@ -41,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) mode: &'static str,
     /// `delivery.guarantee`.
     pub(crate) guarantee: &'static str,
+    /// `admin.token`: what a request that changes something must show.
+    pub(crate) token: Option<Secret>,
 }
 
 /// The listener, answering from the moment it is bound until it is closed.
@@ -77,6 +82,7 @@ impl Config {
             slot: settings.source.log.slot.clone(),
             mode: settings.source.mode.as_str(),
             guarantee: settings.delivery.guarantee.as_str(),
+            token: settings.admin.token.clone(),
         }
     }
 }
@@ -85,11 +91,16 @@ impl Config {
 
 impl Admin {
     /// Binds every address of the settings and answers from now on.
-    pub(crate) fn bind(settings: &Settings, status: Status, metrics: Arc<Metrics>) -> Result<Self, Error> {
-        Self::with(Config::of(settings), status, metrics)
+    pub(crate) fn bind(
+        settings: &Settings,
+        status: Status,
+        metrics: Arc<Metrics>,
+        control: Sender<Control>,
+    ) -> Result<Self, Error> {
+        Self::with(Config::of(settings), status, metrics, Some(control))
     }
 
-    fn with(config: Config, status: Status, metrics: Arc<Metrics>) -> Result<Self, Error> {
+    fn with(config: Config, status: Status, metrics: Arc<Metrics>, control: Option<Sender<Control>>) -> Result<Self, Error> {
         let (stop, stopped) = watch::channel(false);
         let addresses = Address::list(&config.listen).map_err(Error::Address)?;
         if addresses.is_empty() {
@@ -98,7 +109,7 @@ impl Admin {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
         let bound = bind_all(&runtime, &addresses)?;
         let names: Vec<String> = bound.iter().map(Bound::name).collect();
-        let state = State { config, status, metrics };
+        let state = State { config, status, metrics, control };
         let run = move || runtime.block_on(serve::serve(bound, state, stopped));
         let thread = thread::Builder::new().name("relay-admin".into()).spawn(run).map_err(Error::Start)?;
         Ok(Self { addresses: names.join(","), stop, thread: Some(thread) })

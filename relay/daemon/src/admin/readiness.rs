@@ -61,7 +61,7 @@ fn judge(progress: &Progress, is_source_unseen: bool, is_sink_unseen: bool) -> V
     let mut sink = Vec::new();
     let fault = progress.fault_reason.filter(|reason| progress.is_faulty && *reason != "standby");
     match progress.state {
-        State::Streaming | State::Standby => stream.extend(fault.map(str::to_owned)),
+        State::Streaming | State::Snapshot | State::Standby => stream.extend(fault.map(str::to_owned)),
         State::Draining => stream.push("draining".to_owned()),
         State::Connecting => stream.push(fault.unwrap_or("starting").to_owned()),
         State::Failed => stream.push(stopped(progress, fault)),

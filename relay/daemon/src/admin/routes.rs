@@ -14,12 +14,18 @@ use serde_json::json;
 use super::Config;
 use super::host;
 use super::readiness::{self, Verdict};
+use super::snapshot;
 use super::summary::Summary;
 use crate::metrics::Metrics;
 use crate::status::Status;
+use crate::stream::Control;
+use std::sync::mpsc::Sender;
 
 /// Paths that a kubelet or Prometheus asks for by whatever name it has for us.
 const OPEN_PATHS: [&str; 4] = ["/livez", "/readyz", "/startupz", "/metrics"];
+
+/// Snapshots of captured tables.
+const SNAPSHOT: &str = "/api/v1/snapshot";
 
 /// What the answers are made of.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(super) struct State {
     pub(super) config: Config,
     pub(super) status: Status,
     pub(super) metrics: Arc<Metrics>,
+    /// The way to the pipeline, for what changes something.
+    pub(super) control: Option<Sender<Control>>,
 }
 
 /// The paths. Nobody comes to a unix socket by a name, so there `Host` says nothing.
@@ -38,6 +46,7 @@ pub(super) fn router(state: &Arc<State>, is_unix: bool) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/healthz", get(status))
+        .route(SNAPSHOT, get(snapshot::show).post(snapshot::start).delete(snapshot::stop))
         .fallback(unknown);
     if !is_unix {
         router = router.layer(middleware::from_fn_with_state(Arc::clone(state), only_ours));
@@ -67,7 +76,7 @@ async fn status(extract::State(state): extract::State<Arc<State>>) -> Response {
 }
 
 async fn unknown() -> Response {
-    let message = "there is /status, /metrics, /livez, /readyz and /startupz";
+    let message = "there is /status, /metrics, /livez, /readyz, /startupz and /api/v1/snapshot";
     (StatusCode::NOT_FOUND, Json(json!({ "message": message }))).into_response()
 }
 
@@ -81,9 +90,10 @@ fn probe(verdict: &Verdict, uri: &Uri) -> Response {
     (code, Json(json!({ "status": word, "reasons": verdict.reasons() }))).into_response()
 }
 
-/// Nothing here changes anything, so nothing but GET is understood.
+/// Nothing but snapshots can be changed here, so nothing but GET is understood elsewhere.
 async fn only_get(request: Request, next: Next) -> Response {
-    let mut response = if request.method() == Method::GET {
+    let changes = request.uri().path() == SNAPSHOT && matches!(*request.method(), Method::POST | Method::DELETE);
+    let mut response = if changes || request.method() == Method::GET {
         next.run(request).await
     } else {
         let body = Json(json!({ "message": "only GET is understood" }));

@@ -23,6 +23,7 @@ pub(super) struct Summary<'a> {
     lag: Lag,
     in_flight: InFlight,
     routes: Vec<RouteCount>,
+    snapshot: serde_json::Value,
     oldest_transaction: Option<Writer>,
     last_error: Option<LastError>,
 }
@@ -94,6 +95,7 @@ impl<'a> Summary<'a> {
             lag: Lag { seconds: lag_seconds(&progress, &server, now_us), bytes: LagBytes::of(&progress, slot.as_ref()) },
             in_flight: InFlight { events: progress.in_flight_events, bytes: progress.in_flight_bytes },
             routes: status.routes().clone(),
+            snapshot: super::snapshot::in_work(&progress),
             oldest_transaction: server.oldest_transaction.as_ref().map(Writer::of),
             slot: slot.map(|facts| Slot::of(&config.slot, facts)),
             last_error: progress.last_error,

@@ -20,6 +20,7 @@ fn config(listen: &str) -> Config {
         slot: "relay_orders".to_owned(),
         mode: "log",
         guarantee: "at-least-once",
+        token: None,
     }
 }
 
@@ -61,7 +62,7 @@ fn streaming() -> Status {
 
 fn admin(listen: &str, status: &Status) -> Admin {
     let metrics = Arc::new(Metrics::with("orders", 10, Build::default(), Setup::default()));
-    Admin::with(config(listen), status.clone(), metrics).unwrap()
+    Admin::with(config(listen), status.clone(), metrics, None).unwrap()
 }
 
 /// Everything that comes back for one raw request.
@@ -228,11 +229,11 @@ fn several_addresses_and_a_socket_file() {
 fn an_address_in_use_is_an_error_at_once() {
     let first = admin("127.0.0.1:0", &Status::new());
     let metrics = Arc::new(Metrics::with("orders", 10, Build::default(), Setup::default()));
-    let error = Admin::with(config(first.addresses()), Status::new(), Arc::clone(&metrics)).unwrap_err();
+    let error = Admin::with(config(first.addresses()), Status::new(), Arc::clone(&metrics), None).unwrap_err();
     assert!(matches!(&error, Error::Bind { address, .. } if address == first.addresses()), "{error}");
     assert!(error.to_string().starts_with("admin.listen: bind 127.0.0.1:"), "{error}");
     assert!(error.hint().contains("admin.listen"));
-    assert!(matches!(Admin::with(config("nonsense"), Status::new(), metrics), Err(Error::Address(_))));
+    assert!(matches!(Admin::with(config("nonsense"), Status::new(), metrics, None), Err(Error::Address(_))));
     let off = admin("", &Status::new());
     assert_eq!(off.addresses(), "");
     off.close();

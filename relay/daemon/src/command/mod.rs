@@ -11,4 +11,5 @@ pub(crate) mod preset;
 pub(crate) mod refusal;
 pub(crate) mod run;
 pub(crate) mod slot;
+pub(crate) mod snapshot;
 pub(crate) mod version;

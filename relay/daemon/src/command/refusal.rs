@@ -8,7 +8,8 @@ use crate::cli::EXIT_USAGE;
 
 /// Exit code for what went wrong at work, and for what a command refuses.
 pub(crate) const EXIT_FAILURE: u8 = 1;
-const EXIT_UNREACHED: u8 = 69;
+/// Exit code where something cannot be reached.
+pub(crate) const EXIT_UNREACHED: u8 = 69;
 /// Exit code where somebody else is in the way; later it may work.
 pub(crate) const EXIT_BUSY: u8 = 75;
 const EXIT_PERMISSION: u8 = 77;

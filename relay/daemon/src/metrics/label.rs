@@ -6,7 +6,7 @@ use relay_core::error::{Kind, POLICY};
 use relay_core::session::{Rewind, State};
 use relay_core::sink::PoisonReason;
 
-/// Values of label `state`; this version is never in `snapshot` or `paused`, but alerts name them.
+/// Values of label `state`; this version is never `paused`, but alerts name it.
 pub(crate) const STATES: [&str; 7] = ["connecting", "snapshot", "streaming", "standby", "paused", "draining", "failed"];
 
 /// Values of label `status` of `relay_slot_wal_status`.
@@ -32,6 +32,7 @@ pub(crate) const FILTERED: [&str; 8] =
 pub(crate) fn state(state: State) -> &'static str {
     match state {
         State::Connecting => "connecting",
+        State::Snapshot => "snapshot",
         State::Streaming => "streaming",
         State::Standby => "standby",
         State::Draining => "draining",

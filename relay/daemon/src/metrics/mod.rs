@@ -75,6 +75,7 @@ pub(crate) struct TableMetrics {
     truncate: Counter,
     schema_changes: Counter,
     cleaned: Counter,
+    snapshot_rows: Counter,
 }
 
 // === impl Metrics ===
@@ -135,6 +136,7 @@ impl Metrics {
                 truncate: received("truncate"),
                 schema_changes: counter(&self.recorder, &name::SCHEMA_CHANGES, &[table]),
                 cleaned: counter(&self.recorder, &name::CLEANUP_ROWS, &[table]),
+                snapshot_rows: counter(&self.recorder, &name::SNAPSHOT_ROWS, &[table]),
             }
         })
     }
@@ -147,6 +149,11 @@ impl Metrics {
     /// A logical message was decoded.
     pub(crate) fn message_received(&self) {
         self.messages.increment(1);
+    }
+
+    /// Rows of a table's snapshot were given to the sink.
+    pub(crate) fn snapshot_rows(&self, table: &str, rows: u64) {
+        add(&self.table(table).snapshot_rows, rows);
     }
 
     /// The relation of that table changed since it was last seen.

@@ -98,6 +98,9 @@ contract! {
     OUTBOX_PENDING_ROWS "relay_outbox_pending_rows" Gauge, Count ["table"] "poll mode: rows not yet published; absent when they take over 2 s to count";
     OUTBOX_OLDEST_PENDING "relay_outbox_oldest_pending_seconds" Gauge, Seconds ["table"] "poll mode: age of the oldest row not yet published; absent without a timestamp column";
     CLEANUP_ROWS "relay_cleanup_rows_total" Counter, Count ["table"] "rows deleted or marked after publishing";
+    SNAPSHOT_ROWS "relay_snapshot_rows_total" Counter, Count ["table"] "rows of snapshots given to the sink; a partition counts for itself";
+    SNAPSHOT_TABLES "relay_snapshot_tables_remaining" Gauge, Count [] "tables that the snapshot in work has not done; 0 when none is";
+    SNAPSHOT_REREADS "relay_snapshot_rereads_total" Counter, Count [] "chunks read again because the read did not see a commit that was streamed already";
     DLQ_EVENTS "relay_dlq_events_total" Counter, Count ["reason"] "events stored in the dlq";
     CERTIFICATE_EXPIRY "relay_tls_certificate_expiry_timestamp_seconds" Gauge, Seconds ["peer"] "Unix time at which the first certificate of the chain ends: source (the server's chain), sink (certificate files); absent without TLS";
 }

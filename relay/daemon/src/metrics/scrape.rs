@@ -110,6 +110,8 @@ fn write_progress(sheet: &mut Sheet, status: &Status, progress: &Progress) {
     // The sink's queue is the only buffer of events: what it has not had acknowledged fills it.
     sheet.one(&name::QUEUE_EVENTS, progress.in_flight_events);
     sheet.one(&name::QUEUE_BYTES, progress.in_flight_bytes);
+    sheet.one(&name::SNAPSHOT_TABLES, progress.snapshot.as_ref().map_or(0, |snapshot| snapshot.tables_remaining));
+    sheet.one(&name::SNAPSHOT_REREADS, progress.snapshot_rereads);
 }
 
 /// Nothing is claimed of a slot before the server was seen; one that it does not have is not active.

@@ -29,7 +29,6 @@ pub(crate) enum Takes {
 }
 
 const SPOOL: &str = "streaming of transactions in progress is";
-const SNAPSHOTS: &str = "snapshots are";
 const EXACTLY_ONCE: &str = "exactly-once is";
 
 const fn default_only(key: &'static str, what: &'static str) -> NotYet {
@@ -47,10 +46,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     default_only("source.log.spool_dir", SPOOL),
     default_only("source.log.spool_max", SPOOL),
     words("source.log.on_missing_slot", &["stop"], "re-creating a slot is"),
-    default_only("snapshot.mode", SNAPSHOTS),
-    default_only("snapshot.tables", SNAPSHOTS),
-    default_only("snapshot.threads", SNAPSHOTS),
-    default_only("snapshot.chunk", SNAPSHOTS),
     words("delivery.guarantee", &["at-least-once"], EXACTLY_ONCE),
     default_only("delivery.commit_interval", EXACTLY_ONCE),
     words("delivery.on_poison", &["stop", "dlq", "skip"], "holding a key is"),

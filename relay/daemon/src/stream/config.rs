@@ -73,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) control: Receiver<Control>,
     pub(crate) control_sender: std::sync::mpsc::Sender<Control>,
     pub(crate) window_events: usize,
+    /// How to take snapshots, if any table is captured.
+    pub(crate) snapshots: Option<super::snapshot::Config>,
     /// How to poll, in place of the slot's stream.
     pub(crate) polling: Option<poll::Config>,
 }

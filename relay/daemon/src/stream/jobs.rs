@@ -1,11 +1,13 @@
 //! What blocks runs here, each on a thread of its own; the answers come back to the wire thread as messages.
 
 use super::routes::Routes;
+use super::snapshot::{Checked, Request};
 use relay_core::checkpoint::ReadCheckpoint;
-use relay_core::session::{Fault, Input};
+use relay_core::session::{Chunk, ChunkRead, Fault, Input};
 use relay_core::{Catalog, Kind, Lsn, Relation};
 use relay_pgwire::CopyBoth;
 use relay_postgres::poll::{Hold, NewSlot, PollConfig};
+use relay_postgres::snapshot::{ChunkRows, ExportedSlot, Exporting, Tables};
 use relay_postgres::{Source, TableId};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::Sender;
@@ -24,6 +26,8 @@ pub(crate) enum Control {
     },
     /// What a query saw, and where WAL ended after that.
     Pair(relay_core::checkpoint::LogPoll),
+    /// Somebody asks for a snapshot, or calls them off.
+    Snapshot(Request),
     /// A job is done; the number tells whether anybody still waits for it.
     Done(u64, Done),
 }
@@ -49,6 +53,18 @@ pub(crate) enum Done {
     Probe(Result<(), Fault>),
     /// The partition root of a table without a route, if it has one; the number came with the question.
     Root(TableId, u64, Result<Option<String>, Fault>),
+    /// The slot was made for a snapshot, or was there already.
+    SnapshotSlot(Result<Option<Box<ExportedSlot>>, Fault>),
+    /// Tables of a snapshot; the number came with the question.
+    Tables(u64, Result<Tables, Fault>),
+    /// The same in the snapshot that the new slot exported, with the connections that read there.
+    Exporting(u64, Result<Box<Exporting>, Fault>),
+    /// A chunk was read between watermarks.
+    Chunk(Box<Chunk>, Result<(ChunkRead, ChunkRows), Fault>),
+    /// The tables of a snapshot that somebody asks for were looked at.
+    Checked(Box<Checked>),
+    /// There is no answer.
+    Nothing,
     /// The catalog's share of a captured table; the number came with the question.
     Catalog(TableId, u64, Result<Catalog, Fault>),
 }
@@ -168,8 +184,8 @@ impl Jobs {
         });
     }
 
-    /// `exports`: polling ends at the slot's snapshot.
-    pub(super) fn create_slot(&mut self, exports: bool) {
+    /// `polls`: polling ends at the slot's snapshot; `exports`: captured tables are read in it.
+    pub(super) fn create_slot(&mut self, polls: bool, exports: bool) {
         let (source, creating) = (self.source.clone(), Arc::clone(&self.creating));
         self.start("relay-slot", move || {
             let is_done = Arc::new(AtomicBool::new(false));
@@ -177,16 +193,19 @@ impl Jobs {
                 creating.store(pid, Ordering::Relaxed);
                 watch_creation(source.clone(), pid, Arc::clone(&is_done));
             };
-            let (new, result) = match exports {
-                true => (Some(source.create_exporting_slot(watch)), Ok(())),
-                false => (None, source.create_slot(watch)),
+            let done = match (polls, exports) {
+                (true, _) => Done::NewSlot(source.create_exporting_slot(watch).map(Box::new)),
+                (false, true) => {
+                    let slot = source.create_slot_for_snapshot(watch);
+                    Done::SnapshotSlot(slot.map(|slot| slot.map(Box::new)).map_err(|error| error.fault()))
+                }
+                (false, false) => {
+                    Done::input(Input::SlotReady(source.create_slot(watch).map(|()| None).map_err(|error| error.fault())))
+                }
             };
             is_done.store(true, Ordering::Relaxed);
             creating.store(0, Ordering::Relaxed);
-            if let Some(new) = new {
-                return Done::NewSlot(new.map(Box::new));
-            }
-            Done::input(Input::SlotReady(result.map(|()| None).map_err(|error| error.fault())))
+            done
         });
     }
 
@@ -230,6 +249,11 @@ impl Jobs {
     fn wanted(&self) -> relay_postgres::Wanted {
         let routes = Arc::clone(&self.routes);
         Arc::new(move |table: &str| routes.names_table(table))
+    }
+
+    /// A job beside the session's, whose answer names what it answers.
+    pub(super) fn aside(&self, name: &str, job: impl FnOnce() -> Done + Send + 'static) {
+        self.spawn(name, ASIDE, job);
     }
 
     fn start(&mut self, name: &str, job: impl FnOnce() -> Done + Send + 'static) {

@@ -19,6 +19,7 @@ pub(crate) mod poll;
 mod read;
 mod routes;
 mod shape;
+pub(crate) mod snapshot;
 #[cfg(test)]
 mod steady;
 mod tally;
@@ -63,6 +64,8 @@ pub(crate) struct Stream {
     tally: Tally,
     copy: Option<CopyBoth>,
     polling: Option<poll::Polling>,
+    snapshots: Option<Box<snapshot::Snapshots>>,
+    watch: snapshot::Watch,
     confirm: Confirm,
     jobs: Jobs,
     control: Receiver<Control>,
@@ -140,6 +143,7 @@ impl Stream {
             control,
             control_sender,
             window_events,
+            snapshots,
             polling,
         } = parts;
         let polling = polling.map(|config| {
@@ -163,6 +167,8 @@ impl Stream {
             dlq_event: Event::default(),
             copy: None,
             polling,
+            snapshots: snapshots.map(|config| Box::new(snapshot::Snapshots::new(config))),
+            watch: snapshot::Watch::default(),
             control,
             metrics,
             status,
@@ -215,6 +221,10 @@ impl Stream {
             self.drain(deadline_ms, None);
         }
         self.exit = self.exit.or_else(|| self.session.exit_code());
+        if self.snapshots.is_some() {
+            self.end_export();
+            self.snapshot_turn();
+        }
         self.confirm_turn(now);
         self.beat(now);
         self.status.beat(Loop::Reader);
@@ -242,7 +252,7 @@ impl Stream {
     fn wait_or_read(&mut self, now: Instant) {
         if let Some(blocked) = &self.blocked
             && blocked.retry > now
-            && self.session.is_streaming()
+            && (self.session.is_streaming() || self.session.is_exporting())
         {
             let wait = (blocked.retry - now).min(IDLE_WAIT);
             return self.wait(wait);
@@ -254,6 +264,13 @@ impl Stream {
                 Ok(wait) if wait.is_zero() => {}
                 Ok(wait) => self.wait(wait),
                 Err(input) => self.input(*input),
+            };
+        }
+        if self.session.is_exporting() {
+            let wait = self.export_turn();
+            return if wait.is_zero() {
+            } else {
+                self.wait(wait)
             };
         }
         match self.copy.take() {
@@ -305,6 +322,7 @@ impl Stream {
                 }
             }
             Control::Pair(pair) => self.session.input(Input::Pair(pair)),
+            Control::Snapshot(request) => self.snapshot_requested(request),
             Control::Done(generation, done) => {
                 if let Done::Held(Ok(copy)) = &done {
                     // Wanted or not: until the server notices its end, it holds the slot.
@@ -349,6 +367,12 @@ impl Stream {
                 let busy = self.confirm.busy(&error);
                 self.input(Input::Held(Err(busy)));
             }
+            Done::SnapshotSlot(result) => self.slot_exported(result),
+            Done::Tables(number, result) => self.tables_listed(number, result),
+            Done::Exporting(number, result) => self.export_begun(number, result),
+            Done::Chunk(chunk, result) => self.chunk_read(*chunk, result),
+            Done::Checked(checked) => self.snapshot_checked(*checked),
+            Done::Nothing => {}
             Done::WalEnd { deadline_ms, wal_end } => self.drain(deadline_ms, wal_end),
             Done::Probe(result) => self.probed(result),
             Done::Root(table, version, root) => self.plans.placed(table, version, root),

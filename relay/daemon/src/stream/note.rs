@@ -106,6 +106,38 @@ impl Stream {
                     _ => info!(event = "stream.failed_again", error.code = code, retry_ms = wait_ms, "{}", fault.message),
                 }
             }
+            Note::SnapshotBegins { job, is_initial, tables } => {
+                info!(
+                    event = "snapshot.begins",
+                    snapshot = job,
+                    is_initial,
+                    tables,
+                    "a snapshot of captured tables begins, or goes on"
+                );
+            }
+            Note::SnapshotWaits => self.tell_open_writers(),
+            Note::SnapshotTableAgain(table) => {
+                warn!(event = "snapshot.table_again", table, "the table was rewritten or emptied: its snapshot starts again");
+            }
+            Note::SnapshotTableGone(table) => {
+                warn!(
+                    event = "snapshot.table_gone",
+                    table, "the table was dropped, or is published no more: its snapshot ends here"
+                );
+            }
+            Note::SnapshotDone(job) => info!(event = "snapshot.done", snapshot = job, "the snapshot is published"),
+            Note::SnapshotRefused(job, fault) => {
+                self.remember_error(fault.kind, &fault.message);
+                let directive = fault.kind.directive();
+                error!(
+                    event = "snapshot.refused",
+                    snapshot = job,
+                    error.code = directive.code,
+                    hint = directive.hint,
+                    "the snapshot is called off: {}",
+                    fault.message
+                );
+            }
             Note::StoreFailed(message) => {
                 let is_repeated = self.status.progress().last_error.as_ref().is_some_and(|last| last.message == message);
                 self.remember_error(Kind::CheckpointUnreachable, &message);

@@ -34,7 +34,11 @@ impl Stream {
             }
             Order::ReadCheckpoint => self.jobs.read_checkpoint(),
             Order::CreatePublication => self.jobs.create_publication(),
-            Order::CreateSlot => self.jobs.create_slot(self.polling.is_some()),
+            Order::CreateSlot { exports } => self.jobs.create_slot(self.polling.is_some(), exports),
+            Order::ListTables(listing) => self.list_tables(listing),
+            Order::Look { number, takes_id } => self.look_at_visible(number, takes_id),
+            Order::ReadChunk(chunk) => self.read_chunk(chunk),
+            Order::Mark(number) => self.mark(number),
             Order::Hold(start) => match &self.polling {
                 Some(polling) => self.jobs.lock(polling.config.poll.clone(), Arc::clone(&polling.config.rule)),
                 None => self.jobs.hold(start, self.config.max_message_bytes),
@@ -53,6 +57,9 @@ impl Stream {
                 self.copy = None;
                 if let Some(polling) = &mut self.polling {
                     polling.release();
+                }
+                if let Some(snapshots) = &mut self.snapshots {
+                    snapshots.disconnect();
                 }
                 self.unblock();
             }

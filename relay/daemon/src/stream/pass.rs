@@ -52,6 +52,7 @@ pub(super) struct Pass<'a> {
     pub(super) captures: &'a Captures,
     pub(super) has_unnudged: &'a mut bool,
     pub(super) suspicion: &'a mut Suspicion,
+    pub(super) watch: &'a mut super::snapshot::Watch,
     pub(super) transaction: Transaction,
     pub(super) origin: Option<(&'a str, Lsn)>,
     pub(super) counts: &'a mut Counts,

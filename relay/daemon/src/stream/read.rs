@@ -5,9 +5,10 @@ use super::plans::{Planned, Plans};
 use super::{Stream, Why};
 use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input};
-use relay_core::{Kind, Lsn, Poison, PoisonReason, Position, Transaction};
+use relay_core::{Change, Kind, Lsn, Poison, PoisonReason, Position, Transaction};
 use relay_encode::dlq::Origin;
 use relay_pgwire::{Body, CopyBoth, ServerError};
+use relay_postgres::snapshot::WATERMARK_PREFIX;
 use relay_postgres::{Assembler, Step, TableId};
 use std::time::{Duration, Instant};
 
@@ -208,6 +209,9 @@ impl Stream {
         };
         match step {
             Step::Row(table, change) => {
+                if pass.session.watched_table().is_some() {
+                    pass.watch.saw(pass.session, table, &change);
+                }
                 if pass.counts.is_on()
                     && let Some(flow) = pass.open_records(None)
                 {
@@ -244,6 +248,7 @@ impl Stream {
                 if before.as_ref().is_some_and(|before| (&before.schema, &before.name) != (&now.schema, &now.name)) {
                     pass.counts.renamed(table);
                 }
+                pass.watch.changed(table);
                 if plans.changed(table) {
                     let now = assembler.relation(table);
                     pass.metrics.schema_change(&now.to_string());
@@ -253,14 +258,29 @@ impl Stream {
                 }
                 Flow::Done
             }
+            Step::Message(Change::Message { prefix: WATERMARK_PREFIX, content, .. }) => {
+                pass.counts.saw(Some(WATERMARK_PREFIX));
+                let content = content.to_vec();
+                self.watermark(place, &content)
+            }
             Step::Message(change) => pass.message(plans, &change),
-            Step::Truncate(truncated) => pass.truncate(plans, assembler, &truncated),
+            Step::Truncate(truncated) => {
+                if pass.session.watched_table().is_some() {
+                    for &table in &truncated.tables {
+                        let relation = assembler.relation(table);
+                        let change = Change::Truncate { relation, is_cascade: false, restarts_identity: false };
+                        pass.watch.saw(pass.session, table, &change);
+                    }
+                }
+                pass.truncate(plans, assembler, &truncated)
+            }
             Step::LooseMessage(change) if pass.config.loose_messages => pass.loose_message(plans, &change),
             Step::LooseMessage(_) | Step::Nothing => Flow::Done,
         }
     }
 
     fn begin(&mut self, transaction: Transaction) -> Flow {
+        self.session.streams(transaction.xid);
         match self.session.begin(transaction.commit_lsn, transaction.commit_time_us) {
             Ok(Begun::Read) => {
                 let counts = self.config.transaction_metadata && !self.session.is_covered();
@@ -289,6 +309,7 @@ impl Stream {
             captures: self.routes.captures(),
             has_unnudged: &mut self.has_unnudged,
             suspicion: &mut self.suspicion,
+            watch: &mut self.watch,
             transaction,
             origin,
             counts,

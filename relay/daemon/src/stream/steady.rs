@@ -156,6 +156,7 @@ fn streaming(acks: &Arc<Acks>) -> Session {
         publication: "relay_steady".into(),
         may_create: false,
         is_durable: false,
+        snapshot: None,
         accept_gap: None,
         checkpoint_interval_ms: 3_600_000,
         idle_checkpoint_interval_ms: 3_600_000,
@@ -218,6 +219,7 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
     let kafka = kafka.build(relay_kafka::Deps { acks }).expect("a producer");
     let (control_sender, control) = mpsc::channel::<Control>();
     Stream::new(Parts {
+        snapshots: None,
         polling: None,
         config: Config {
             name: "steady".into(),

@@ -50,8 +50,8 @@ pub(super) struct Seen {
     pub(super) is_thorough: bool,
     /// Places of columns whose value is not known.
     pub(super) unavailable: Vec<u32>,
-    /// Place of a column whose value became null because it cannot be converted (D3).
-    pub(super) lost: Option<u32>,
+    /// Index in the relation of a column whose value became null because it cannot be converted (D3).
+    pub(super) lost: Option<usize>,
     /// Room for a masked text.
     pub(super) text: Vec<u8>,
 }
@@ -122,8 +122,12 @@ impl ColumnPlan {
     fn write_rare(&self, value: Option<Value<'_>>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
         match (value, &self.mask) {
             (Some(Value::Text(text)), Some(mask)) => {
-                let text = simdutf8::basic::from_utf8(text).map_err(|_| self.poison(PoisonReason::Utf8, "is not UTF-8"))?;
-                self.write_masked(mask, text, seen, out);
+                if let Ok(text) = simdutf8::basic::from_utf8(text) {
+                    self.write_masked(mask, text, seen, out);
+                } else {
+                    let mended = self.kind.mended(text).ok_or_else(|| self.poison(PoisonReason::Utf8, "is not UTF-8"))?;
+                    self.write_masked(mask, &mended, seen, out);
+                }
                 Ok(())
             }
             (Some(Value::Unchanged), _) => self.write_unavailable(seen, out),
@@ -175,7 +179,7 @@ impl ColumnPlan {
         if self.invented.is_some() && self.is_nullable && poison.reason == PoisonReason::Encode {
             out.truncate(start);
             out.extend_from_slice(&self.null);
-            seen.lost = Some(self.place);
+            seen.lost = Some(self.index);
             return Ok(());
         }
         Err(self.poison(poison.reason, &poison.message))
@@ -221,7 +225,11 @@ impl ColumnBuilder<'_> {
         };
         let kind = ColumnType::new(type_oid, modifier, type_name, self.catalog, &format.modes);
         let is_nullable = known.is_none_or(|column| column.is_nullable) || mask == Some(&Mask::Null);
-        let default = known.filter(|_| mask.is_none()).and_then(|column| kind.default_json(column.default.as_deref()?));
+        let default = known.filter(|_| mask.is_none()).and_then(|column| {
+            let expression = column.default.as_deref()?;
+            let misread = || if format.is_debezium { kind.misread_default(expression) } else { None };
+            kind.default_json(expression).or_else(misread)
+        });
         // D1: a default in the schema of a nullable column makes readers write it in place of null.
         let default = default.filter(|_| format.is_debezium || !is_nullable);
         let stars = mask.filter(|mask| matches!(mask, Mask::Stars(_)) && format.is_debezium).map(|mask| {

@@ -179,7 +179,7 @@ impl CapturePlan {
         let context = &record.context;
         let op = self.write_images(record.step, &record.sides, scratch, out)?;
         out.extend_from_slice(b",\"source\":");
-        self.source.write(context, out);
+        self.source.write(context, &mut scratch.source, out);
         match context.order {
             None => out.extend_from_slice(b",\"transaction\":null,\"op\":\""),
             Some(order) => {

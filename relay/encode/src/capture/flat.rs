@@ -51,6 +51,11 @@ impl FlatRule {
         Ok(Self { delete, fields: named(&fields), headers })
     }
 
+    /// Whether rows carry a field of that name that is no column.
+    pub(super) fn adds(&self, name: &str) -> bool {
+        (self.marks_deleted() && name == "__deleted") || self.fields.iter().any(|(added, _)| added == name)
+    }
+
     /// Whether rows carry `__deleted`.
     pub(super) fn marks_deleted(&self) -> bool {
         matches!(self.delete, FlatDelete::Rewrite | FlatDelete::RewriteWithTombstone)

@@ -119,10 +119,12 @@ fn type_parts(text: &str) -> Result<Vec<TypePart>, RouteError> {
     alternative.iter().map(part).collect()
 }
 
-/// A name as Kafka takes it (section 2): characters outside `[A-Za-z0-9._-]` become `_`, cut at 249.
+/// A name as Kafka takes it (section 2): characters outside `[A-Za-z0-9._-]` become `_`, those above U+FFFF two of them as in Java; cut
+/// at 249.
 pub(super) fn clean_topic(name: &str) -> String {
     let is_legal = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let clean: String = name.chars().map(|c| if is_legal(&c) { c } else { '_' }).take(249).collect();
+    let units = |c: char| std::iter::repeat_n(if is_legal(&c) { c } else { '_' }, c.len_utf16());
+    let clean: String = name.chars().flat_map(units).take(249).collect();
     match clean.as_str() {
         "." => "_".to_owned(),
         ".." => "__".to_owned(),
@@ -140,6 +142,7 @@ mod tests {
         for (name, topic) in [
             ("p.s1.dbz_878_some|test@data", "p.s1.dbz_878_some_test_data"),
             ("p.s.Größe 1", "p.s.Gr__e_1"),
+            ("p.s.\u{1F600}", "p.s.__"),
             (".", "_"),
             ("..", "__"),
             ("...", "..."),

@@ -6,7 +6,7 @@ use super::format::Format;
 use super::number::write_i64;
 use super::rule::Captures;
 use super::schema;
-use super::source::{Source, quoted};
+use super::source::{SharedSource, Source, quoted};
 use crate::encode::FilterReason;
 use crate::field::oid;
 use crate::json;
@@ -88,7 +88,7 @@ impl LogicalMessages {
         out.extend_from_slice(b"{\"op\":\"m\",\"ts_ms\":");
         write_i64(context.now_ns.div_euclid(1_000_000), out);
         out.extend_from_slice(b",\"source\":");
-        self.source.write(context, out);
+        self.source.write(context, &mut SharedSource::default(), out);
         out.extend_from_slice(b",\"transaction\":");
         match context.order {
             Some(order) => write_block(context, order, out),

@@ -7,7 +7,7 @@ use super::key::{self, Chosen};
 use super::metadata::Metadata;
 use super::rule::{Capture, Shape};
 use super::schema;
-use super::source::Source;
+use super::source::{SharedSource, Source};
 use super::topic::{TopicPlan, column};
 use crate::error::PlanError;
 use crate::field::{Field, oid};
@@ -92,6 +92,7 @@ pub(super) struct Scratch {
     /// The time of encoding, and what an envelope says of it.
     pub(super) now_ns: i64,
     pub(super) now: Vec<u8>,
+    pub(super) source: SharedSource,
     /// Keys that are held against each other.
     pub(super) old_key: Vec<u8>,
     pub(super) new_key: Vec<u8>,
@@ -139,6 +140,14 @@ impl CapturePlan {
         {
             let message = format!("column `{}` does not fit `partition`: it must be smallint, integer or bigint", field.name);
             return Err(unfit(relation, "partition", &field.name, message));
+        }
+        if let Shape::Flat(flat) = &rule.shape
+            && let Some(name) = columns.iter().map(|column| &*column.name).find(|name| flat.adds(name))
+        {
+            let message = format!("column `{name}` has the name of a field that the flat format adds");
+            let error = unfit(relation, "flat.add_fields", name, message);
+            let hint = "set another `flat.prefix` or `flat.delete`, or leave the column out".to_owned();
+            return Err(PlanError { kind: Kind::ConfigConflict, hint, ..error });
         }
         let body = Body::new(rule, relation, &columns, topic_name);
         let scratch = Scratch { seen: Seen { is_thorough: format.unavailable_header, ..Seen::default() }, ..Scratch::default() };
@@ -196,6 +205,12 @@ impl CapturePlan {
         self.key.is_some()
     }
 
+    /// Whether anything tells the rows of the table apart: see [`CapturePlan::identity`].
+    #[must_use]
+    pub fn has_identity(&self) -> bool {
+        !self.identity.is_empty()
+    }
+
     /// Whether changes of that operation are published; rows of snapshots are, whatever this says.
     #[must_use]
     pub fn takes(&self, change: &Change<'_>) -> bool {
@@ -235,8 +250,9 @@ impl CapturePlan {
 
     /// The name of a column whose value became null because it cannot be converted (D3), once after it happened.
     pub fn take_lost(&self) -> Option<&str> {
-        let place = self.scratch.borrow_mut().seen.lost.take()?;
-        self.columns.get(place as usize).map(|column| &*column.name)
+        let lost = self.scratch.borrow_mut().seen.lost.take()?;
+        let keys = self.key.iter().flat_map(|key| key.columns.iter());
+        self.columns.iter().chain(keys).find(|column| column.index == lost).map(|column| &*column.name)
     }
 }
 

@@ -85,6 +85,11 @@ impl Capture {
         if settings.tables.is_empty() {
             reader.errors.push(RouteError::value("tables", "a [[capture]] needs at least one table or glob"));
         }
+        for (at, name) in settings.key.iter().enumerate() {
+            if settings.key.iter().take(at).any(|before| before == name) {
+                reader.errors.push(RouteError::value("key", format!("`{name}` is named twice")));
+            }
+        }
         match (topic, shape) {
             (Some(topic), Some(shape)) if reader.errors.is_empty() => Ok(Self {
                 tables: globs(&settings.tables),

@@ -22,6 +22,24 @@ pub(super) struct Source {
     table_name: Box<[u8]>,
 }
 
+/// What the changes of one transaction share of the block: rendered with the first, copied for the others.
+#[derive(Debug, Default)]
+pub(super) struct SharedSource {
+    of: Option<Shared>,
+    /// From `{"version":` to the LSN inside `sequence`, and from there to `"lsn":`.
+    text: Vec<u8>,
+    split: usize,
+}
+
+/// What the shared text depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shared {
+    us: i64,
+    marker: Marker,
+    previous: Option<Lsn>,
+    xid: Option<u32>,
+}
+
 /// One field of the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceField {
@@ -120,24 +138,18 @@ impl Source {
 
     /// Appends the block.
     #[inline]
-    pub(super) fn write(&self, context: &Context<'_>, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, context: &Context<'_>, shared: &mut SharedSource, out: &mut Vec<u8>) {
         let us = context.transaction.commit_time_us;
-        out.extend_from_slice(&self.head);
-        write_i64(us.div_euclid(1_000), out);
-        out.extend_from_slice(b",\"snapshot\":\"");
-        out.extend_from_slice(context.marker.name().as_bytes());
-        out.extend_from_slice(&self.database);
-        write_position(context.shown_previous(), out);
-        out.push(b',');
-        write_position(context.shown_lsn(), out);
-        out.extend_from_slice(b"]\",\"ts_us\":");
-        write_i64(us, out);
-        out.extend_from_slice(b",\"ts_ns\":");
-        write_ns(us, out);
-        out.extend_from_slice(&self.table);
-        write_optional(context.shown_xid().map(u64::from), out);
-        out.extend_from_slice(b",\"lsn\":");
-        write_optional(context.shown_lsn().map(|lsn| lsn.0), out);
+        let of = Shared { us, marker: context.marker, previous: context.shown_previous(), xid: context.shown_xid() };
+        if shared.of != Some(of) {
+            self.render(of, shared);
+        }
+        let (before, after) = shared.text.split_at_checked(shared.split).unwrap_or_default();
+        let lsn = context.shown_lsn();
+        out.extend_from_slice(before);
+        write_position(lsn, out);
+        out.extend_from_slice(after);
+        write_optional(lsn.map(|lsn| lsn.0), out);
         match context.origin {
             None => out.extend_from_slice(b",\"xmin\":null,\"origin\":null,\"origin_lsn\":null}"),
             Some((name, lsn)) => {
@@ -148,6 +160,28 @@ impl Source {
                 out.push(b'}');
             }
         }
+    }
+
+    /// Everything but the LSN and the origin.
+    fn render(&self, of: Shared, shared: &mut SharedSource) {
+        let out = &mut shared.text;
+        out.clear();
+        out.extend_from_slice(&self.head);
+        write_i64(of.us.div_euclid(1_000), out);
+        out.extend_from_slice(b",\"snapshot\":\"");
+        out.extend_from_slice(of.marker.name().as_bytes());
+        out.extend_from_slice(&self.database);
+        write_position(of.previous, out);
+        out.push(b',');
+        shared.split = out.len();
+        out.extend_from_slice(b"]\",\"ts_us\":");
+        write_i64(of.us, out);
+        out.extend_from_slice(b",\"ts_ns\":");
+        write_ns(of.us, out);
+        out.extend_from_slice(&self.table);
+        write_optional(of.xid.map(u64::from), out);
+        out.extend_from_slice(b",\"lsn\":");
+        shared.of = Some(of);
     }
 
     /// Appends one field as JSON.

@@ -43,11 +43,9 @@ impl Reader<'_> {
     /// Values that are legal and wait for a later version.
     pub(super) fn refuse_later(&mut self, format: &FormatSettings) {
         let settings = self.settings;
-        let fixed: [Fixed<'_>; 4] = [
+        let fixed: [Fixed<'_>; 2] = [
             ("format", settings.format.as_deref(), &["raw", "cloudevents"], &[]),
-            ("schema_version", settings.schema_version.as_deref(), &[""], &[""]),
             ("format.compat", Some(&format.compat), &["relay", "debezium"], &[]),
-            ("format.invalid_utf8", Some(&format.invalid_utf8), &["poison"], &["replace", "base64"]),
         ];
         for (field, value, now, later) in fixed {
             let Some(value) = value else { continue };
@@ -56,10 +54,6 @@ impl Reader<'_> {
             }
         }
         let has_envelope = settings.envelope.as_ref().is_some_and(|envelope| !envelope.is_empty());
-        if format.schemas && has_envelope {
-            let what = "`format.schemas = true` for an outbox with an envelope";
-            self.errors.push(RouteError::not_implemented("format.schemas", what));
-        }
         if settings.format.as_deref() == Some("cloudevents") {
             let encoding = settings.value_encoding.as_deref().unwrap_or("auto");
             if has_envelope || !matches!(encoding, "auto" | "base64") {
@@ -208,6 +202,7 @@ impl Reader<'_> {
             is_null_empty,
             outbox_id: settings.outbox_id.unwrap_or(0) as u64,
             envelope,
+            schema_version: self.reference("schema_version", settings.schema_version.as_deref()),
             headers,
             ignores_missing: ignores_missing?,
             timestamp: self.reference("timestamp", settings.timestamp.as_deref()),
@@ -383,7 +378,7 @@ pub(super) fn names_column(condition: Option<&str>, column: &str) -> bool {
 /// Everything that decides what a row becomes, as text that is the same in every build.
 fn canonical(settings: &OutboxSettings, format: &FormatSettings, prefix: &str) -> String {
     format!(
-        "{}on_non_transactional={}\nprefix={prefix}\nposition_header={}\nsource_header={}\n{}{}",
+        "{}on_non_transactional={}\nprefix={prefix}\nposition_header={}\nsource_header={}\n{}{}{}",
         settings.canonical(),
         settings.on_non_transactional.as_deref().unwrap_or_default(),
         format.position_header,
@@ -391,6 +386,10 @@ fn canonical(settings: &OutboxSettings, format: &FormatSettings, prefix: &str) -
         match (format.compat.as_str(), format.schemas) {
             ("relay", false) => String::new(),
             (compat, schemas) => format!("compat={compat}\nschemas={schemas}\n"),
+        },
+        match format.invalid_utf8.as_str() {
+            "poison" => String::new(),
+            policy => format!("invalid_utf8={policy}\n"),
         },
         match settings.format.as_deref() {
             Some("cloudevents") => format!(

@@ -23,6 +23,16 @@ impl ColumnType {
         Some(out.into())
     }
 
+    /// As Debezium reads an expression that is neither literal nor function: the first text in quotes is the default.
+    pub(crate) fn misread_default(&self, expression: &str) -> Option<Box<[u8]>> {
+        let quote = expression.find('\'')?;
+        let text = quoted(expression.get(quote + 1..)?)?.0;
+        let mut out = Vec::new();
+        let takes_defaults = self.takes_defaults() && !is_function(expression);
+        self.write(self.shape(&text).filter(|_| takes_defaults)?.as_bytes(), &mut out).ok()?;
+        Some(out.into())
+    }
+
     fn takes_defaults(&self) -> bool {
         if self.is_domain || self.base == OID {
             return false;
@@ -73,20 +83,9 @@ fn literal(expression: &str) -> Option<String> {
         let (inside, rest) = inside.split_at_checked(close)?;
         return if is_cast(rest.strip_prefix(')')?) { literal(inside) } else { None };
     }
-    let quoted = expression.strip_prefix("B'").or_else(|| expression.strip_prefix('\''));
-    if let Some(mut rest) = quoted {
-        let mut text = String::new();
-        loop {
-            let (plain, more) = rest.split_once('\'')?;
-            text.push_str(plain);
-            match more.strip_prefix('\'') {
-                Some(more) => {
-                    text.push('\'');
-                    rest = more;
-                }
-                None => return is_cast(more).then_some(text),
-            }
-        }
+    if let Some(inside) = expression.strip_prefix("B'").or_else(|| expression.strip_prefix('\'')) {
+        let (text, rest) = quoted(inside)?;
+        return is_cast(rest).then_some(text);
     }
     let (word, cast) = expression.split_at(expression.find("::").unwrap_or(expression.len()));
     let number = word.strip_prefix('-').unwrap_or(word).trim_start();
@@ -94,6 +93,22 @@ fn literal(expression: &str) -> Option<String> {
         && number.chars().all(|digit| digit.is_ascii_digit() || matches!(digit, '.' | 'e' | 'E' | '-' | '+'));
     let is_literal = is_number || matches!(word, "true" | "false");
     (is_literal && is_cast(cast)).then(|| word.replace(' ', ""))
+}
+
+/// The text behind an opening quote, and what follows its closing one.
+fn quoted(mut inside: &str) -> Option<(String, &str)> {
+    let mut text = String::new();
+    loop {
+        let (plain, more) = inside.split_once('\'')?;
+        text.push_str(plain);
+        match more.strip_prefix('\'') {
+            Some(more) => {
+                text.push('\'');
+                inside = more;
+            }
+            None => return Some((text, more)),
+        }
+    }
 }
 
 /// Where the bracket that was opened before `text` is closed, outside of quotes.

@@ -17,6 +17,12 @@ struct Digits<'a> {
 
 /// numeric(p, s): the unscaled value as base64.
 pub(super) fn write_decimal(text: &[u8], scale: i32, out: &mut Vec<u8>) -> Written {
+    if let Some(unscaled) = small(text, scale) {
+        out.push(b'"');
+        write_twos_complement(&unscaled.to_be_bytes(), out);
+        out.push(b'"');
+        return Ok(());
+    }
     out.push(b'"');
     parse(text)?.at_scale(scale)?.write_base64(out);
     out.push(b'"');
@@ -162,6 +168,31 @@ pub(super) fn write_connect(text: &[u8], scale: Option<i32>, out: &mut Vec<u8>) 
         write_integer(exponent, out);
     }
     Ok(())
+}
+
+/// The unscaled value of a number with all decimals of its column and few digits: almost every one.
+#[inline]
+fn small(text: &[u8], scale: i32) -> Option<i64> {
+    let (is_negative, digits) = text.strip_prefix(b"-").map_or((false, text), |text| (true, text));
+    let (whole, fraction) = match usize::try_from(scale).ok()? {
+        0 => (digits, &b""[..]),
+        scale => {
+            let (whole, fraction) = digits.split_at_checked(digits.len().checked_sub(scale)?)?;
+            (whole.strip_suffix(b".")?, fraction)
+        }
+    };
+    if whole.is_empty() || whole.len() + fraction.len() > 18 {
+        return None;
+    }
+    let mut number = 0;
+    for byte in whole.iter().chain(fraction) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + i64::from(digit);
+    }
+    Some(if is_negative { -number } else { number })
 }
 
 fn parse(text: &[u8]) -> Result<Digits<'_>, Refusal> {
@@ -334,6 +365,19 @@ mod tests {
                 let mut small = Vec::new();
                 write_twos_complement(&number.to_be_bytes(), &mut small);
                 prop_assert_eq!(&small, &want[1..want.len() - 1]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_small_numeric_is_what_a_long_one_would_be(text in "-?[0-9]{1,12}(\\.[0-9]{1,8})?", scale in -2i32..9) {
+            if let Some(unscaled) = small(text.as_bytes(), scale) {
+                let digits = parse(text.as_bytes()).and_then(|digits| digits.at_scale(scale)).expect("a numeric");
+                let (mut long, mut short) = (Vec::new(), Vec::new());
+                digits.write_base64(&mut long);
+                write_twos_complement(&unscaled.to_be_bytes(), &mut short);
+                prop_assert_eq!(short, long);
             }
         }
     }

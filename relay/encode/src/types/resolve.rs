@@ -72,7 +72,9 @@ impl Resolver<'_> {
         let levels = wanted.levels - 1;
         match self.catalog.find_type(Oid(wanted.oid)) {
             Some(found) => match &found.form {
-                TypeForm::Plain => self.named(wanted.name.unwrap_or(&found.name), wanted),
+                // A type of one's own may be called as a built-in one is.
+                TypeForm::Plain if oids::by_name(&found.name).is_some() => Found::unknown(),
+                TypeForm::Plain => self.named(&found.name, wanted),
                 TypeForm::Enum(labels) => Found::of(Form::Enum(labels.join(",").into())),
                 TypeForm::Domain(Oid(oid), modifier) => {
                     // The name that the stream gave is that of the base type.

@@ -19,6 +19,9 @@ const MOODS: u32 = 20_003;
 const MOOD_DOMAIN: u32 = 20_004;
 const PRICES: u32 = 20_005;
 const ROW: u32 = 20_006;
+const OWN_MONEY: u32 = 20_007;
+const MOODS_DOMAIN: u32 = 20_008;
+const STAMPS: u32 = 20_009;
 const EXTENSION: u32 = 20_100;
 
 fn catalog() -> Catalog {
@@ -31,6 +34,9 @@ fn catalog() -> Catalog {
             of(MOOD_DOMAIN, "my_mood", TypeForm::Domain(Oid(MOOD), -1)),
             of(PRICES, "_price", TypeForm::Array(Oid(PRICE), b',')),
             of(ROW, "row", TypeForm::Composite),
+            of(OWN_MONEY, "money", TypeForm::Plain),
+            of(MOODS_DOMAIN, "my_moods", TypeForm::Domain(Oid(MOODS), -1)),
+            of(STAMPS, "stamps", TypeForm::Domain(Oid(1115), 3)),
         ],
         ..Catalog::default()
     }
@@ -151,6 +157,24 @@ fn built_in_types_in_the_default_modes() {
         (MOOD_DOMAIN, -1, "a", r#""a""#),
         (ROW, -1, "(1,\"a b\")", r#""(1,\"a b\")""#),
         (3220, -1, "0/16B3748", r#""0/16B3748""#),
+        (OWN_MONEY, -1, "7 talents", r#""7 talents""#),
+        (MOODS_DOMAIN, -1, "{a,NULL}", r#"["a",null]"#),
+        (STAMPS, -1, r#"{"1969-12-31 23:59:59.999"}"#, "[-1]"),
+        (1114, 3, "1969-12-31 23:59:59.001", "-999"),
+        (1114, -1, "0001-01-01 00:00:00.5 BC", "-62167219199500000"),
+        (1266, -1, "00:00:01+00:00:02", r#""23:59:59Z""#),
+        (1266, -1, "23:59:59.9-15:59:59", r#""15:59:58.9Z""#),
+        (1184, -1, "1900-01-01 00:00:00+00:19:32", r#""1899-12-31T23:40:28.000000Z""#),
+        (1022, -1, "{NaN,-Infinity,1e+21,-0}", r#"["NaN","-Infinity",1.0E21,-0.0]"#),
+        (1009, -1, r#"{"{\"a\": 1}","a,b","null",null}"#, r#"["{\"a\": 1}","a,b","null",null]"#),
+        (1009, -1, "[0:1][1:1]={{a},{NULL}}", r#"[["a"],[null]]"#),
+        (199, -1, r#"{"{\"k\": \"x\\\\y\"}"}"#, r#"["{\"k\": \"x\\\\y\"}"]"#),
+        (790, -1, "-$0.01", r#""/w==""#),
+        (25, -1, "\u{FFFF}\u{10FFFF}\u{2028}\u{7f}", "\"\u{FFFF}\\uDBFF\\uDFFF\u{2028}\u{7f}\""),
+        (1043, 9, "", r#""""#),
+        (3906, -1, "empty", r#""empty""#),
+        (1700, numeric(3, 5), "0.00123", r#""ew==""#),
+        (1700, numeric(1000, 0), "-170141183460469231731687303715884105728", r#""gAAAAAAAAAAAAAAAAAAAAA==""#),
     ];
     for &(oid, modifier, text, want) in cases {
         assert_eq!(value(&column(oid, modifier, None, ""), text.as_bytes()), Ok(want.to_owned()), "{oid} {text}");

@@ -1,7 +1,7 @@
 //! Text that is not UTF-8 goes the way `format.invalid_utf8` says; all other text is one JSON string.
 
 use super::modes::InvalidUtf8;
-use super::{Refusal, Written};
+use super::{ColumnType, Refusal, Written};
 use crate::binary;
 use crate::json;
 
@@ -11,6 +11,13 @@ pub(super) const NOT_UTF8: Refusal = "is not UTF-8";
 /// Appends the text as a JSON string.
 #[inline]
 pub(super) fn write(text: &[u8], policy: InvalidUtf8, out: &mut Vec<u8>) -> Written {
+    if json::is_plain_ascii(text) {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+        return Ok(());
+    }
     match simdutf8::basic::from_utf8(text) {
         Ok(text) => json::write_string(text, out),
         Err(_) => return write_invalid(text, policy, out),
@@ -30,6 +37,24 @@ fn write_invalid(text: &[u8], policy: InvalidUtf8, out: &mut Vec<u8>) -> Written
         }
     }
     Ok(())
+}
+
+// === impl ColumnType ===
+
+impl ColumnType {
+    /// The text that the column shows of text that is not UTF-8; `None` where that is poison.
+    #[cold]
+    pub(crate) fn mended(&self, text: &[u8]) -> Option<String> {
+        match self.utf8 {
+            InvalidUtf8::Poison => None,
+            InvalidUtf8::Replace => Some(String::from_utf8_lossy(text).into_owned()),
+            InvalidUtf8::Base64 => {
+                let mut digits = Vec::new();
+                binary::write_base64(text, &mut digits);
+                String::from_utf8(digits).ok()
+            }
+        }
+    }
 }
 
 /// Appends the text as it is, checked: what stands outside of JSON strings.

@@ -90,6 +90,7 @@ impl Process {
             publication: "relay_orders".into(),
             may_create: true,
             is_durable: true,
+            snapshot: None,
             accept_gap: None,
             checkpoint_interval_ms: [30, 400][world.chance.below(2) as usize],
             idle_checkpoint_interval_ms: 2_000,
@@ -207,7 +208,7 @@ impl Process {
             Order::Inspect => self.job = Some((due_ms, Job::Inspect)),
             Order::ReadCheckpoint => self.job = Some((due_ms, Job::Read)),
             Order::CreatePublication => self.job = Some((due_ms, Job::Publication)),
-            Order::CreateSlot => self.job = Some((due_ms, Job::Slot { waits_for: None })),
+            Order::CreateSlot { .. } => self.job = Some((due_ms, Job::Slot { waits_for: None })),
             Order::Hold(start) => self.job = Some((due_ms, Job::Hold(start))),
             Order::Store(record) => self.begin_store(*record, world),
             Order::Retire(keys) => world.store.retire(&keys),
@@ -227,6 +228,9 @@ impl Process {
                 self.session.input(Input::Renewed(result));
             }
             Order::Note(note) => self.note(note, world),
+            Order::ListTables(_) | Order::Look { .. } | Order::ReadChunk(_) | Order::Mark(_) => {
+                unreachable!("nothing is captured")
+            }
         }
         world.output()
     }

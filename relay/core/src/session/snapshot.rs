@@ -1,0 +1,476 @@
+//! Snapshots of captured tables: what is read when, and what of it may be published and called done (postgres.md, section 19).
+//!
+//! A chunk is a range of heap blocks. A row that nobody changed since the snapshot began is still in its place, and so in exactly one
+//! chunk; a changed one has an event in the stream. So no chunk is owed twice, whatever crashes, as long as its table keeps its file.
+//! Right behind the creation of our own slot chunks are read in the snapshot that it exported (`export`). Everything else is read while
+//! streaming, between two watermarks in the log (`watermark`).
+
+mod chunk;
+mod export;
+mod seen;
+mod watch;
+mod watermark;
+
+pub use chunk::{Chunk, ChunkRead, Listed, Listing};
+pub use watermark::{Look, RowAdmission, Watermark};
+
+use super::{Exported, Fault, Note, Order, Phase, Session};
+use crate::checkpoint::{Record, SnapshotPosition, TablePosition, Tid};
+use crate::error::Action;
+use crate::lsn::{Lsn, Xid};
+use crate::snapshot::Snapshot;
+use crate::window::{Frontier, Ticket};
+use chunk::Table;
+use export::Export;
+use seen::Seen;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use watch::Watch;
+
+/// When captured tables are read as a whole, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// `snapshot.mode`.
+    pub mode: SnapshotMode,
+    /// `snapshot.chunk`: rows of a chunk, about.
+    pub chunk_rows: u64,
+}
+
+/// `snapshot.mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotMode {
+    /// At the very first start.
+    #[default]
+    Initial,
+    /// Only those that are asked for.
+    Never,
+    /// At each start.
+    Always,
+    /// At the very first start, and that is all: then the session ends.
+    Only,
+}
+
+/// What the session knows of snapshots.
+#[derive(Debug, Default)]
+pub(super) struct Copying {
+    /// `None` where no table is captured.
+    config: Option<SnapshotConfig>,
+    /// What is owed and what is done, as the next checkpoint says it.
+    position: SnapshotPosition,
+    /// How often `position` has changed: now, in the record being stored, and in the one stored last.
+    version: u64,
+    storing: u64,
+    stored: u64,
+    /// Somebody waits for the next checkpoint.
+    is_urgent: bool,
+    step: Step,
+    /// Tables of the first snapshot that is owed, once they are listed.
+    tables: Option<Vec<Table>>,
+    /// The newest number of a question to the driver.
+    number: u64,
+    /// Chunks that were given to the sink at a watermark, and are not done before the frontier has passed that.
+    emitted: VecDeque<Emitted>,
+    /// Chunks of the export that were given to the sink, and are done when every event before the ticket is durable.
+    handed: VecDeque<(Ticket, Chunk)>,
+    watch: Watch,
+    seen: Seen,
+    /// A chunk has that many times fewer rows than it should, because a larger one did not fit.
+    divisor: f64,
+    /// How often a chunk was read again: for good, and in a row.
+    rereads: u64,
+    rereads_in_a_row: u32,
+    /// `always` has begun in this process.
+    has_begun: bool,
+    /// The snapshot that our new slot exported, while it can be used.
+    exported: Option<Exported>,
+    /// A row that the broker refuses is being looked for, up to this place: one record at a time.
+    careful: Option<(Arc<str>, Tid)>,
+    /// The row offered last, and the one sent last while a culprit is looked for.
+    offered: Option<Tid>,
+    sent: Option<(Arc<str>, Tid)>,
+    /// Rows that the broker refused alone: its words, and until when that is taken for final.
+    condemned: HashMap<(Arc<str>, Tid), (String, u64)>,
+}
+
+/// What is under way. A question that is not answered yet is known by its number.
+#[derive(Debug, Default)]
+enum Step {
+    #[default]
+    Idle,
+    Pause {
+        until_ms: u64,
+    },
+    Listing(u64),
+    Looking(u64),
+    Exporting(Export),
+    /// The first watermark and the read are ordered.
+    Reading(Chunk),
+    /// The read is done, the second watermark ordered.
+    Marking(Chunk, Read),
+    /// The second watermark is the stream's current change.
+    Emitting(Chunk, Read),
+}
+
+/// How reading a chunk went.
+#[derive(Debug)]
+struct Read {
+    end: Tid,
+    rows: u64,
+    snapshot: Snapshot,
+}
+
+#[derive(Debug)]
+struct Emitted {
+    /// Commit of the second watermark.
+    commit_lsn: Lsn,
+    job: u64,
+    table: Arc<str>,
+    file: u32,
+    from: Tid,
+    to: Tid,
+}
+
+/// How far the snapshots are, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotProgress {
+    /// Number of the one in work.
+    pub job: u64,
+    /// Whether that is the pipeline's own.
+    pub is_initial: bool,
+    /// Snapshots that wait behind it.
+    pub waiting: u64,
+    /// The table in work.
+    pub table: Option<Arc<str>>,
+    /// Tables in all, once they are listed.
+    pub tables: Option<u64>,
+    /// Of which are not done.
+    pub tables_remaining: u64,
+    /// Blocks of the tables that are not done.
+    pub blocks: u64,
+    /// Of which are done.
+    pub blocks_done: u64,
+    /// Chunks read again since the process began, because the read did not see what was streamed already.
+    pub rereads: u64,
+    /// Whether it is read in the snapshot that the slot's creation exported: the stream waits.
+    pub is_export: bool,
+}
+
+// === impl Copying ===
+
+impl Copying {
+    pub(super) fn new(config: Option<SnapshotConfig>) -> Self {
+        Self { config, divisor: 1.0, ..Self::default() }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    fn changed(&mut self) {
+        self.version += 1;
+    }
+
+    /// What a checkpoint says of snapshots; `None` where nothing was ever owed.
+    pub(super) fn record(&self) -> Option<SnapshotPosition> {
+        (self.position != SnapshotPosition::default()).then(|| self.position.clone())
+    }
+
+    /// Whether a checkpoint would say something new, whatever the frontier.
+    pub(super) fn is_unstored(&self) -> bool {
+        self.stored != self.version
+    }
+
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_urgent && self.is_unstored()
+    }
+
+    /// A record is on its way.
+    pub(super) fn store(&mut self) {
+        self.storing = self.version;
+        self.is_urgent = false;
+    }
+
+    /// It is durable.
+    pub(super) fn stored(&mut self) {
+        self.stored = self.storing;
+    }
+
+    /// Whether the new slot's snapshot is to be exported.
+    pub(super) fn wants_export(&self) -> bool {
+        self.config.is_some_and(|config| matches!(config.mode, SnapshotMode::Initial | SnapshotMode::Only))
+    }
+
+    pub(super) fn exported(&mut self, exported: Exported) {
+        self.exported = Some(exported);
+    }
+
+    /// An epoch is being claimed at this frontier: what is owed now. `record` is what an earlier process left.
+    pub(super) fn start(&mut self, record: Option<&Record>, frontier: Frontier) {
+        self.exported = self.exported.take().filter(|exported| record.is_none() && exported.consistent == frontier.end_lsn);
+        (self.step, self.tables) = (Step::Idle, None);
+        // Another process may have streamed since the last claim.
+        self.seen = Seen::default();
+        self.emitted.clear();
+        self.handed.clear();
+        self.position = record.and_then(|record| record.snapshot.clone()).unwrap_or_default();
+        let Some(config) = self.config else {
+            self.position = SnapshotPosition::default();
+            return self.changed();
+        };
+        let position = &mut self.position;
+        let has_initial = position.jobs.iter().any(|job| job.is_initial);
+        let is_wanted = match config.mode {
+            SnapshotMode::Never => false,
+            SnapshotMode::Initial => has_initial || record.is_none(),
+            SnapshotMode::Only => has_initial || !position.is_initial_done,
+            SnapshotMode::Always => has_initial || !self.has_begun,
+        };
+        if (config.mode == SnapshotMode::Always && !self.has_begun) || !is_wanted {
+            position.jobs.retain(|job| !job.is_initial);
+        }
+        if is_wanted && !position.jobs.iter().any(|job| job.is_initial) {
+            position.add(true, Vec::new(), None);
+            // The pipeline's own goes first.
+            position.jobs.sort_by_key(|job| (!job.is_initial, job.number));
+        }
+        position.is_initial_done = !is_wanted;
+        self.has_begun = true;
+        self.changed();
+    }
+
+    /// The stream is left: what was being read is forgotten, and what was exported is gone.
+    fn interrupt(&mut self) {
+        self.exported = None;
+        self.watch.end();
+        (self.offered, self.sent) = (None, None);
+        self.step = Step::Idle;
+    }
+
+    /// What is not durable has been dropped.
+    pub(super) fn rewound(&mut self) {
+        self.emitted.clear();
+        self.handed.clear();
+    }
+
+    /// A query saw this much.
+    pub(super) fn saw(&mut self, snapshot: &Snapshot) {
+        // A chunk at hand may have been read before: what it did not see must be remembered until it is judged.
+        if !matches!(self.step, Step::Reading(_) | Step::Marking(..)) {
+            self.seen.prune(snapshot);
+        }
+    }
+
+    /// Counts what the frontier, or the acknowledgements, have passed.
+    pub(super) fn pass(&mut self, frontier: Frontier, acknowledged: Ticket) {
+        while self.emitted.front().is_some_and(|emitted| emitted.commit_lsn < frontier.end_lsn)
+            && let Some(emitted) = self.emitted.pop_front()
+        {
+            let is_past = |(table, to): &(Arc<str>, Tid)| (&emitted.table, emitted.to) >= (table, *to);
+            if self.careful.as_ref().is_some_and(is_past) {
+                (self.careful, self.sent) = (None, None);
+                self.condemned.clear();
+            }
+            self.done(emitted.job, &emitted.table, emitted.file, emitted.from, emitted.to);
+        }
+        while self.handed.front().is_some_and(|(ticket, _)| *ticket <= acknowledged)
+            && let Some((_, chunk)) = self.handed.pop_front()
+        {
+            self.done(chunk.job, &chunk.table, chunk.file, chunk.from, chunk.to);
+        }
+    }
+
+    fn done(&mut self, job: u64, table: &str, file: u32, from: Tid, to: Tid) {
+        if let Some(position) = self.table_position(job, table) {
+            position.add(file, from, to);
+            self.changed();
+        }
+    }
+
+    fn table_position(&mut self, job: u64, table: &str) -> Option<&mut TablePosition> {
+        let job = self.position.jobs.iter_mut().find(|known| known.number == job)?;
+        job.progress.as_mut()?.get_mut(table)
+    }
+
+    /// Takes the first snapshot off the list if all of it is done; gives its number, and whether it was the pipeline's own.
+    fn finish(&mut self) -> Option<(u64, bool)> {
+        let job = self.position.jobs.first()?;
+        let progress = job.progress.as_ref().filter(|_| self.tables.is_some() && !self.is_exporting())?;
+        if progress.values().any(|table| table.as_open().is_some()) {
+            return None;
+        }
+        let job = self.position.jobs.remove(0);
+        self.position.is_initial_done |= job.is_initial;
+        self.tables = None;
+        self.is_urgent = true;
+        self.changed();
+        Some((job.number, job.is_initial))
+    }
+
+    fn progress(&self) -> Option<SnapshotProgress> {
+        let job = self.position.jobs.first()?;
+        let mut progress = SnapshotProgress {
+            job: job.number,
+            is_initial: job.is_initial,
+            waiting: self.position.jobs.len() as u64 - 1,
+            rereads: self.rereads,
+            is_export: self.holds_stream(),
+            ..SnapshotProgress::default()
+        };
+        let Some(tables) = job.progress.as_ref() else { return Some(progress) };
+        progress.tables = Some(tables.len() as u64);
+        for (name, open) in tables.iter().filter_map(|(name, table)| Some((name, table.as_open()?))) {
+            progress.tables_remaining += 1;
+            progress.blocks += u64::from(open.blocks);
+            progress.blocks_done += open.blocks_done();
+            progress.table.get_or_insert_with(|| name.as_str().into());
+        }
+        Some(progress)
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    /// A transaction of the stream begins: its commit may not be visible to queries yet.
+    #[inline]
+    pub fn streams(&mut self, xid: Xid) {
+        if self.copying.config.is_some() {
+            self.copying.seen.streams(xid);
+        }
+    }
+
+    /// Owes a snapshot of these tables, behind the others; gives its number. It is sure to be taken once
+    /// [`Session::are_snapshots_stored`].
+    pub fn request_snapshot(&mut self, tables: Vec<String>, filter: Option<String>) -> u64 {
+        self.copying.changed();
+        self.copying.is_urgent = true;
+        if matches!(self.copying.step, Step::Pause { .. }) {
+            self.copying.step = Step::Idle;
+        }
+        self.copying.position.add(false, tables, filter)
+    }
+
+    /// Calls every snapshot off; gives the number of them.
+    pub fn stop_snapshots(&mut self) -> usize {
+        self.interrupt_copying();
+        let copying = &mut self.copying;
+        copying.tables = None;
+        copying.is_urgent = true;
+        copying.position.is_initial_done = true;
+        copying.changed();
+        std::mem::take(&mut copying.position.jobs).len()
+    }
+
+    /// Whether everything that is known of snapshots is in a durable checkpoint.
+    #[must_use]
+    pub fn are_snapshots_stored(&self) -> bool {
+        !self.copying.is_unstored()
+    }
+
+    /// How far the snapshot in work is; `None` when none is owed.
+    #[must_use]
+    pub fn snapshot_progress(&self) -> Option<SnapshotProgress> {
+        self.copying.progress()
+    }
+
+    /// How often chunks were read again because the read did not see what was streamed already.
+    #[must_use]
+    pub fn snapshot_rereads(&self) -> u64 {
+        self.copying.rereads
+    }
+
+    /// Moves the snapshots on.
+    pub(super) fn copying_turn(&mut self) {
+        if self.phase != Phase::Streaming || self.drain.is_some() {
+            return;
+        }
+        self.end_export_if_through();
+        if let Some((job, _)) = self.copying.finish() {
+            self.note(Note::SnapshotDone(job));
+        }
+        match self.copying.step {
+            Step::Idle => self.next_step(),
+            Step::Pause { until_ms } if self.now_ms >= until_ms => {
+                self.copying.step = Step::Idle;
+                self.next_step();
+            }
+            _ => {}
+        }
+        let is_over = self.copying.config.is_some_and(|config| config.mode == SnapshotMode::Only)
+            && self.copying.position.jobs.is_empty()
+            && !self.copying.is_unstored();
+        if is_over {
+            self.drain(u64::MAX, None);
+        }
+    }
+
+    fn next_step(&mut self) {
+        let Some(job) = self.copying.position.jobs.first() else {
+            self.must_look();
+            return;
+        };
+        let (job, tables) = (job.number, job.tables.clone());
+        if self.copying.tables.is_none() {
+            let number = self.copying.next_number();
+            self.copying.step = Step::Listing(number);
+            let is_export = self.copying.exported.is_some();
+            return self.order(Order::ListTables(Listing { number, job, tables, is_export }));
+        }
+        self.next_chunk();
+    }
+
+    pub(super) fn tables_listed(&mut self, number: u64, result: Result<Vec<Listed>, Fault>) {
+        if !matches!(self.copying.step, Step::Listing(asked) if asked == number) {
+            return;
+        }
+        let mut listed = match result {
+            Ok(listed) => listed,
+            Err(fault) => return self.copy_failed(fault),
+        };
+        listed.sort_by(|one, other| one.name.cmp(&other.name));
+        let tables: Vec<Table> = listed.into_iter().map(Table::new).collect();
+        let Some(job) = self.copying.position.jobs.first_mut() else { return };
+        let mut again = Vec::new();
+        chunk::restart(job, &tables, |table| again.push(Note::SnapshotTableAgain(table.to_owned())));
+        let note = Note::SnapshotBegins { job: job.number, is_initial: job.is_initial, tables: tables.len() };
+        self.copying.tables = Some(tables);
+        self.copying.changed();
+        self.copying.step = Step::Idle;
+        self.note(note);
+        again.into_iter().for_each(|note| self.note(note));
+        if let Some(exported) = self.copying.exported.take() {
+            self.begin_export(&exported);
+        }
+    }
+
+    /// The stream is left, or an export is.
+    pub(super) fn interrupt_copying(&mut self) {
+        if self.copying.is_exporting() {
+            self.window.end_snapshot();
+        }
+        self.copying.interrupt();
+    }
+
+    /// Something that a snapshot needs failed: a short pause, or the end.
+    pub(super) fn copy_failed(&mut self, fault: Fault) {
+        self.interrupt_copying();
+        let is_initial = self.copying.position.jobs.first().is_some_and(|job| job.is_initial);
+        match fault.kind.directive().action {
+            Action::StopStream | Action::StopProcess(_) if is_initial => self.stop(fault),
+            // What somebody asked for must not stop the stream.
+            Action::StopStream | Action::StopProcess(_) => {
+                let job = self.copying.position.jobs.remove(0);
+                self.copying.tables = None;
+                self.copying.is_urgent = true;
+                self.copying.changed();
+                self.note(Note::SnapshotRefused(job.number, fault));
+            }
+            _ => {
+                let wait_ms = self.backoff_ms();
+                self.note(Note::Fault(fault, wait_ms));
+                self.copying.step = Step::Pause { until_ms: self.now_ms + wait_ms };
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Snapshots in a model world: a crash at every output, commits that are visible late, and every record judged as it arrives.
+
+use crate::model::chance::Chance;
+use crate::model::copy::world::{Event, Figures, Run};
+use crate::number;
+use relay_core::session::SnapshotMode;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+type Plan = Vec<(u64, Event)>;
+
+struct Scenario {
+    name: &'static str,
+    mode: SnapshotMode,
+    /// Somebody made slot and publication before the first start.
+    has_slot: bool,
+    lag_ms: u64,
+    plan: Plan,
+}
+
+fn play(
+    scenario: &Scenario,
+    seed: u64,
+    crash_at: Option<u64>,
+    is_traced: bool,
+) -> (Run, Result<(), Box<dyn std::any::Any + Send>>) {
+    let mut run = Run::new(seed, scenario.mode, scenario.has_slot, is_traced);
+    run.world.crash_at = crash_at;
+    run.world.heap.lag_ms = scenario.lag_ms;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        for &(at_ms, event) in &scenario.plan {
+            while run.world.now_ms < at_ms {
+                run.turn();
+            }
+            run.happen(event);
+        }
+        run.heal();
+    }));
+    (run, result)
+}
+
+/// Plays it, and a failure once more with its trace.
+fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
+    let (run, result) = play(scenario, seed, crash_at, false);
+    if let Err(panic) = result {
+        eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
+        let (run, _) = play(scenario, seed, crash_at, true);
+        run.world.print_trace();
+        eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
+        resume_unwind(panic);
+    }
+    run
+}
+
+/// Runs once, then once for each output with a crash right behind it.
+fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Figures {
+    let mut total = Figures::default();
+    for seed in seeds {
+        let clean = check(scenario, seed, None);
+        total.add(&clean.world.figures);
+        for at in 1..=clean.world.outputs {
+            total.add(&check(scenario, seed, Some(at)).world.figures);
+        }
+    }
+    println!("{}: {total:?}", scenario.name);
+    total
+}
+
+fn steady(until_ms: u64, more: &[(u64, Event)]) -> Plan {
+    let mut plan: Plan = (0..until_ms).step_by(20).map(|at_ms| (at_ms, Event::Work(1 + at_ms / 20 % 3))).collect();
+    plan.extend_from_slice(more);
+    plan.sort_by_key(|(at_ms, _)| *at_ms);
+    plan
+}
+
+fn scenario(name: &'static str, mode: SnapshotMode, has_slot: bool, more: &[(u64, Event)]) -> Scenario {
+    Scenario { name, mode, has_slot, lag_ms: 0, plan: steady(900, more) }
+}
+
+#[test]
+fn an_exported_snapshot_survives_a_crash_at_every_output() {
+    let total = crash_everywhere(&scenario("export", SnapshotMode::Initial, false, &[]), 0..3);
+    assert!(total.exported > 0 && total.chunks > 0 && total.dropped > 0);
+}
+
+#[test]
+fn a_snapshot_between_watermarks_survives_a_crash_at_every_output() {
+    let total = crash_everywhere(&scenario("watermarks", SnapshotMode::Initial, true, &[]), 10..13);
+    assert!(total.exported == 0 && total.chunks > 0 && total.dropped > 0);
+}
+
+/// As with a synchronous standby that is slow: an old image must not follow the event that outdates it.
+#[test]
+fn commits_that_are_visible_late_are_waited_for() {
+    for (has_slot, lag_ms) in [(false, 250), (true, 250)] {
+        let plan = steady(2_000, &[(500, Event::Kill)]);
+        let slow = Scenario { name: "late", mode: SnapshotMode::Initial, has_slot, lag_ms, plan };
+        let total = crash_everywhere(&slow, 20..21);
+        assert!(total.rereads > 0);
+    }
+}
+
+/// What the killed process had streamed, and stored as published, becomes visible long after the next one has begun.
+#[test]
+fn what_an_earlier_process_streamed_is_waited_for() {
+    let mut plan = steady(600, &[(600, Event::Kill)]);
+    plan.push((3_500, Event::Work(1)));
+    let slow = Scenario { name: "earlier", mode: SnapshotMode::Always, has_slot: true, lag_ms: 3_000, plan };
+    crash_everywhere(&slow, 25..26);
+}
+
+#[test]
+fn only_a_snapshot_ends_by_itself_wherever_it_crashed() {
+    crash_everywhere(&scenario("only", SnapshotMode::Only, false, &[]), 30..32);
+}
+
+#[test]
+fn always_begins_again_at_each_start() {
+    let more = [(300, Event::Drain), (600, Event::Kill)];
+    crash_everywhere(&scenario("always", SnapshotMode::Always, true, &more), 40..42);
+}
+
+#[test]
+fn a_requested_snapshot_survives_a_crash_at_every_output() {
+    let more = [(150, Event::Request(0)), (200, Event::Request(1)), (500, Event::Request(0))];
+    crash_everywhere(&scenario("requested", SnapshotMode::Never, true, &more), 50..52);
+}
+
+#[test]
+fn a_table_that_gets_another_file_starts_again() {
+    for (seed, has_slot) in [(60, true), (61, false)] {
+        let more = [
+            (150, Event::Rewrite(0, false)),
+            (260, Event::Rewrite(1, false)),
+            (330, Event::Rewrite(0, true)),
+            (420, Event::Rewrite(0, false)),
+        ];
+        let total = crash_everywhere(&scenario("rewritten", SnapshotMode::Initial, has_slot, &more), seed..seed + 1);
+        assert!(total.restarts > 0);
+    }
+}
+
+#[test]
+fn lost_connections_failed_questions_and_refused_rows_survive_a_crash_at_every_output() {
+    let more = [
+        (120, Event::Cut),
+        (180, Event::Refuse(7)),
+        (300, Event::ChunksFail(true)),
+        (340, Event::Cut),
+        (500, Event::ChunksFail(false)),
+        (700, Event::Cut),
+    ];
+    for (seed, has_slot) in [(70, true), (71, false)] {
+        let total = crash_everywhere(&scenario("interrupted", SnapshotMode::Initial, has_slot, &more), seed..seed + 1);
+        assert!(total.parked > 0);
+    }
+}
+
+fn random(seed: u64) -> Scenario {
+    let mut chance = Chance::new(seed ^ 0x5A9);
+    let mode = [SnapshotMode::Initial, SnapshotMode::Always, SnapshotMode::Only, SnapshotMode::Never][chance.below(4) as usize];
+    let mut more = Plan::new();
+    let mut at_ms = 0;
+    for _ in 0..chance.between(0, 12) {
+        at_ms += chance.below(200);
+        let table = chance.below(2) as usize;
+        more.push((
+            at_ms,
+            match chance.below(10) {
+                0 => Event::Cut,
+                1 | 2 => Event::Kill,
+                3 => Event::Drain,
+                4 => Event::Rewrite(table, chance.one_in(3)),
+                5 | 6 => Event::Request(table),
+                7 => Event::Refuse(chance.below(2) * 11),
+                8 => Event::Work(20),
+                _ => Event::ChunksFail(chance.one_in(3)),
+            },
+        ));
+    }
+    let lag_ms = chance.below(2) * chance.below(300);
+    Scenario { name: "random", mode, has_slot: chance.one_in(2), lag_ms, plan: steady(at_ms + 300, &more) }
+}
+
+/// Fresh seeds at each run; `RELAY_SEED` and `RELAY_SECONDS` as with the storms.
+#[test]
+fn random_snapshots_keep_every_promise() {
+    let first = number("RELAY_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
+    let until = Instant::now() + Duration::from_secs(number("RELAY_SECONDS").unwrap_or(6));
+    let mut total = Figures::default();
+    let mut seed = first;
+    while Instant::now() < until {
+        total.add(&check(&random(seed), seed, None).world.figures);
+        seed += 1;
+    }
+    println!("seeds {first}..{seed}: {total:?}");
+    assert!(total.rereads > 0 && total.dropped > 0 && total.exported > 0);
+}

@@ -1,0 +1,85 @@
+//! Snapshots that somebody asks for: by command and by API, some rows of a table, through a restart, and called off.
+
+use super::{Snap, markers, until_logged};
+use relay_tests::http;
+use relay_tests::relay::Relay;
+use relay_tests::versions::Version;
+use relay_tests::wait::{secs, until};
+use serde_json::{Value, json};
+
+const TOML: &str = "[snapshot]\nmode = \"never\"\nchunk = 200\n[admin]\ntoken = \"t0ken\"";
+
+fn api(relay: &Relay, method: &str, token: &str, body: &str) -> (u16, Value) {
+    let authorization = format!("Bearer {token}");
+    let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
+    let answer = http::request(relay.port(), method, "/api/v1/snapshot", &headers, body).expect("an answer");
+    (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
+}
+
+fn text(output: &std::process::Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_table_or_some_rows_of_it_are_read_again_on_demand() {
+    let ddl = "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT g, g % 10 FROM generate_series(1, 1000) g; \
+               CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1); CREATE TABLE other (id int PRIMARY KEY)";
+    let snap = Snap::new("asked", Version::V18, &["a", "b"], ddl);
+    let mut relay = snap.relay(TOML).spawn();
+    relay.until_state("streaming", secs(30));
+    let started = relay.run(&["snapshot", "start", "public.a", "--where", "v = 3"]);
+    assert!(started.status.success(), "{}", text(&started));
+    let records = snap.until_records(&relay, "a", 100);
+    until_logged(&relay, &["snapshot.done"]);
+    assert!(records.len() == 100 && records.iter().all(|record| record.json()["after"]["v"] == 3));
+    assert!(markers(&records).iter().all(|(op, marker)| op == "r" && marker == "incremental"));
+    // Several, one after the other.
+    assert_eq!(api(&relay, "POST", "t0ken", r#"{"tables": ["public.b"]}"#).0, 202);
+    assert_eq!(api(&relay, "POST", "t0ken", r#"{"tables": ["public.a", "public.b"], "where": null}"#).0, 202);
+    assert_eq!(snap.until_records(&relay, "a", 1_100).len(), 1_100);
+    assert_eq!(snap.until_records(&relay, "b", 2).len(), 2);
+    let status = until("the end", secs(20), || {
+        let (status, body) = api(&relay, "GET", "", "");
+        (status == 200 && body["snapshot"].is_null()).then_some(body)
+    });
+    assert_eq!(status["rows"], json!(1_102));
+    assert!(relay.status()["snapshot"].is_null());
+    // What cannot be done is said at once.
+    for (arguments, words) in [
+        (&["snapshot", "start", "public.nowhere"][..], "`public.nowhere` is no captured table"),
+        (&["snapshot", "start", "public.other"][..], "`public.other` is no captured table"),
+        (&["snapshot", "start", "public.a", "--where", "w = 3"][..], "column \"w\" does not exist"),
+    ] {
+        let refused = relay.run(arguments);
+        assert!(!refused.status.success() && text(&refused).contains(words), "{arguments:?}: {}", text(&refused));
+    }
+    assert_eq!(api(&relay, "POST", "wrong", r#"{"tables": ["public.a"]}"#).0, 401);
+    assert_eq!(api(&relay, "POST", "t0ken", r#"{"table": "public.a"}"#).0, 400);
+    assert_eq!(relay.metric("relay_snapshot_tables_remaining"), Some(0.0));
+}
+
+#[test]
+fn a_request_survives_a_kill_and_can_be_called_off() {
+    let ddl =
+        "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT g, 0 FROM generate_series(1, 100000) g; ANALYZE a";
+    let snap = Snap::new("again", Version::V15, &["a"], ddl);
+    let mut relay = snap.relay(TOML).spawn();
+    relay.until_state("streaming", secs(30));
+    assert!(relay.run(&["snapshot", "start", "public.a"]).status.success());
+    relay.kill_9();
+    relay.start_again().until_state("streaming", secs(30));
+    let status = until("it to go on", secs(30), || {
+        let status = text(&relay.run(&["snapshot", "status"]));
+        status.contains("public.a").then_some(status)
+    });
+    assert!(status.starts_with("snapshot 1: "), "{status}");
+    let stopped = text(&relay.run(&["snapshot", "stop"]));
+    assert!(stopped.contains("1 snapshots are called off"), "{stopped}");
+    let before = snap.records("a").len();
+    std::thread::sleep(secs(1));
+    assert_eq!(snap.records("a").len(), before);
+    assert!(before < 100_000, "{before}");
+    assert_eq!(relay.terminate().code, Some(0));
+    relay.start_again().until_state("streaming", secs(30));
+    assert!(text(&relay.run(&["snapshot", "status"])).contains("no snapshot is under way"));
+}

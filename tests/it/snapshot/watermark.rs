@@ -1,0 +1,165 @@
+//! Everything but the very first start of a slot of relay's own: chunks between watermarks, beside the stream.
+
+use super::export::write;
+use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
+use relay_tests::versions::Version;
+use relay_tests::wait::{secs, until};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, v bigint NOT NULL) WITH (fillfactor = 60); \
+                     INSERT INTO t SELECT g, 0 FROM generate_series(1, 60000) g; ANALYZE t";
+
+fn make_slot(snap: &Snap) {
+    snap.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", snap.name));
+}
+
+#[test]
+fn a_slot_that_somebody_made_is_snapshot_beside_the_stream_under_load() {
+    let snap = Snap::new("beside", Version::V15, &["t"], TABLE);
+    make_slot(&snap);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (db, stop) = (&snap.db, &stop);
+            scope.spawn(move || write(db, stop, writer));
+        }
+        let relay = snap.relay("[snapshot]\nchunk = 2000").spawn();
+        until_logged(&relay, &["snapshot.done"]);
+        stop.store(true, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(300));
+        until_equal(&snap, &relay);
+        let records = snap.records("t");
+        check_order(&records);
+        let read: Vec<_> = markers(&records).into_iter().filter(|(op, _)| op == "r").collect();
+        assert!(!read.is_empty() && read.iter().all(|(_, marker)| marker == "incremental"));
+        let mut values = records.iter().filter(|record| record.value_text().is_some()).map(relay_tests::consumer::Rec::json);
+        let first = values.find(|value| value["op"] == "r").expect("a row");
+        let source = &first["source"];
+        assert!(source["txId"].is_null() && source["lsn"].is_null() && source["xmin"].is_null(), "{source}");
+    });
+}
+
+/// `kill -9` in the middle of the exported snapshot: the rest is read between watermarks, and what was done is not read again.
+#[test]
+fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
+    for (name, rewrites) in [("goeson", false), ("rewritten", true)] {
+        let snap = Snap::new(name, Version::V15, &["t"], TABLE);
+        let mut relay = snap.relay("[snapshot]\nchunk = 500\n[delivery]\nin_flight_events = 2000").spawn();
+        until("some chunks to be stored", secs(40), || {
+            let stored = relay.run(&["checkpoint", "show"]);
+            let text: String = String::from_utf8_lossy(&stored.stdout).split_whitespace().collect();
+            text.contains("\"done\":[[").then_some(())
+        });
+        relay.kill_9();
+        let before = snap.records("t").len();
+        if rewrites {
+            snap.db.sql("VACUUM FULL t");
+        }
+        snap.db.sql("UPDATE t SET v = v + 1 WHERE id % 100 = 0; DELETE FROM t WHERE id % 1000 = 1");
+        relay.start_again().until_state("streaming", secs(30));
+        until_logged(&relay, &["snapshot.done"]);
+        until_equal(&snap, &relay);
+        let records = snap.records("t");
+        check_order(&records);
+        let read = markers(&records).into_iter().filter(|(op, _)| op == "r").count();
+        let is_again = relay.logs().contains("snapshot.table_again");
+        assert_eq!(is_again, rewrites, "{}", relay.logs());
+        assert!(before < 60_000, "the kill came too late: {before}");
+        assert!(rewrites || read < 60_000 + before / 2, "{read} rows were read, {before} before the kill");
+    }
+}
+
+struct Release<'a>(&'a relay_tests::postgres::Postgres);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.set("synchronous_standby_names", "");
+    }
+}
+
+/// Commits that a synchronous standby has yet to acknowledge are streamed, and not visible: chunks are read again until they are.
+#[test]
+fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follows() {
+    let snap = Snap::new("sync", Version::V15, &["t"], TABLE);
+    make_slot(&snap);
+    let mut relay = snap.relay("[snapshot]\nmode = \"never\"\nchunk = 5000\n[admin]\ntoken = \"t0ken\"").spawn();
+    relay.until_state("streaming", secs(30));
+    let set = |names: &str| {
+        snap.db.set("synchronous_standby_names", names);
+        until("the new setting", secs(10), || (snap.db.sql("SHOW synchronous_standby_names").one() == names).then_some(()));
+    };
+    set("nowhere");
+    std::thread::scope(|scope| {
+        let db = &snap.db;
+        let writers: Vec<_> = (1..=4)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let mut client = db.superuser();
+                    // Waits for its standby until that is not asked for any more.
+                    let sql = format!("UPDATE t SET v = 7 WHERE id BETWEEN {writer} * 1000 AND {writer} * 1000 + 500");
+                    client.batch_execute(&sql).expect("an update");
+                })
+            })
+            .collect();
+        // A failure must not leave the writers waiting.
+        let _guard = Release(db);
+        until("updates in the topic that nobody sees yet", secs(30), || {
+            let updates = markers(&snap.records("t")).into_iter().filter(|(op, _)| op == "u").count();
+            (updates >= 4 * 501).then_some(())
+        });
+        assert_eq!(snap.db.sql("SELECT count(*) FROM t WHERE v = 7").number(), 0, "visible before the standby has it");
+        let answer = relay.run(&["snapshot", "start", "public.t"]);
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        until(&format!("chunks to be read again; {}", relay.logs()), secs(30), || {
+            relay.metric("relay_snapshot_rereads_total").filter(|rereads| *rereads > 0.0)
+        });
+        assert!(!markers(&snap.records("t")).iter().any(|(op, _)| op == "r"), "an image older than what was streamed");
+        set("");
+        for writer in writers {
+            writer.join().expect("a writer");
+        }
+    });
+    until_logged(&relay, &["snapshot.done"]);
+    until_equal(&snap, &relay);
+    check_order(&snap.records("t"));
+}
+
+#[test]
+fn always_reads_again_at_each_start_and_a_table_without_key_has_rows_of_its_own() {
+    let ddl = "CREATE TABLE k (id int PRIMARY KEY); INSERT INTO k VALUES (1), (2); \
+               CREATE TABLE loose (v int); INSERT INTO loose VALUES (1), (1), (2); ALTER TABLE loose REPLICA IDENTITY FULL";
+    let snap = Snap::new("always", Version::V15, &["k", "loose"], ddl);
+    let mut relay = snap.relay("[snapshot]\nmode = \"always\"").spawn();
+    until_logged(&relay, &["snapshot.done"]);
+    let records = snap.until_records(&relay, "loose", 3);
+    let positions: Vec<String> = records.iter().map(|record| record.header("relay-pos").unwrap_or("none").to_owned()).collect();
+    assert!(positions.iter().all(|position| position.contains(".s.0.")), "{positions:?}");
+    assert_eq!(positions.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{positions:?}");
+    assert!(records.iter().all(|record| record.key_text().is_none()));
+    assert_eq!(snap.until_records(&relay, "k", 2).len(), 2);
+    assert_eq!(relay.terminate().code, Some(0));
+    relay.start_again().until_state("streaming", secs(30));
+    assert_eq!(snap.until_records(&relay, "k", 4).len(), 4);
+    assert_eq!(last_images(&snap.records("k")).len(), 2);
+}
+
+/// The table changes between the chunks, and a writer's transaction that is open when the process begins is waited for.
+#[test]
+fn changes_of_the_table_and_open_transactions_are_waited_out() {
+    let snap = Snap::new("changes", Version::V15, &["t"], TABLE);
+    make_slot(&snap);
+    let mut open = snap.db.superuser();
+    open.batch_execute("BEGIN; UPDATE t SET v = 3 WHERE id = 9").expect("an open transaction");
+    let relay = snap.relay("[snapshot]\nchunk = 300").spawn();
+    until_logged(&relay, &["snapshot.waits", "pid"]);
+    assert!(snap.records("t").is_empty());
+    open.batch_execute("COMMIT").expect("a commit");
+    until("rows", secs(30), || (snap.records("t").len() > 1_000).then_some(()));
+    snap.db.sql("ALTER TABLE t ADD COLUMN w text DEFAULT 'new'; UPDATE t SET v = 5 WHERE id = 59000");
+    until_logged(&relay, &["snapshot.done"]);
+    let images = last_images(&snap.records("t"));
+    assert_eq!(images.len(), 60_000);
+    assert_eq!(images["{\"id\":59000}"], serde_json::json!({"id": 59000, "v": 5, "w": "new"}));
+    assert_eq!(images["{\"id\":58999}"], serde_json::json!({"id": 58999, "v": 0, "w": "new"}));
+}
