@@ -29,15 +29,18 @@ fn counts(db: &Postgres) -> Counts {
     tables.0.iter().map(|row| (topic(row), text(&row[2]).parse().expect("a number"))).collect()
 }
 
-/// Parts the records of each topic into those of the snapshot, which come first, and the others.
+/// Parts the records of each topic into those of the snapshot, which come first, and the others. An envelope says which it is, and a
+/// row that is poison is missing; other formats are counted.
 fn by_path(lines: Vec<Line>, counts: &Counts) -> Paths {
-    let mut seen = Counts::new();
-    let mut paths = Paths::new();
+    let (mut seen, mut paths) = (Counts::new(), Paths::new());
     for line in lines {
+        let value = line.value.as_deref().unwrap_or_default();
         let at = seen.entry(line.topic.clone()).or_default();
-        let path = if *at < counts.get(&line.topic).copied().unwrap_or(0) { "snapshot" } else { "stream" };
-        *at += 1;
-        paths.entry((line.topic.clone(), path)).or_default().push(line);
+        let is_counted = *at < counts.get(&line.topic).copied().unwrap_or(0);
+        let is_read = if value.contains("\"op\":\"") { value.contains("\"op\":\"r\"") } else { is_counted };
+        // Behind the first change there is no snapshot.
+        *at = if is_read { *at + 1 } else { usize::MAX };
+        paths.entry((line.topic.clone(), if is_read { "snapshot" } else { "stream" })).or_default().push(line);
     }
     paths
 }
