@@ -197,7 +197,7 @@ fn captured(db: &Postgres, name: &str) -> (Outbox, String) {
         slot: format!("relay_{name}"),
         table: table.clone(),
     };
-    (outbox, format!("format.topic_prefix = \"bench\"\n[[capture]]\ntables = [{table:?}]"))
+    (outbox, format!("format.topic_prefix = \"bench\"\nsnapshot.mode = \"never\"\n[[capture]]\ntables = [{table:?}]"))
 }
 
 /// Drops a slot as soon as its reader has let go of it.

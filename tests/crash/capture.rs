@@ -45,7 +45,8 @@ impl Scene {
         db.sql(&format!("ALTER TABLE whole REPLICA IDENTITY FULL; CREATE PUBLICATION relay_{name} FOR TABLE keyed, whole"));
         let proxy = Proxy::start(db.port());
         let builder = Builder::new(&name).url(&db.url_through("relay", proxy.port())).brokers(&kafka.brokers());
-        let mut relay = builder.toml(QUICK).toml("[[capture]]\ntables = [\"public.*\"]").toml(toml).spawn();
+        let mut relay =
+            builder.toml(QUICK).toml("snapshot.mode = \"never\"").toml("[[capture]]\ntables = [\"public.*\"]").toml(toml).spawn();
         relay.until_state("streaming", secs(30));
         Self { db, proxy, relay, name, seed: Seed::new(number), number, started: Instant::now(), kills: 0 }
     }

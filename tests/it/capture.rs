@@ -82,7 +82,9 @@ impl Captured {
 fn builder(db: &Postgres, name: &str, toml: &str) -> Builder {
     let toml =
         if toml.contains("[[capture]]") { toml.to_owned() } else { format!("{toml}\n[[capture]]\ntables = [\"public.*\"]") };
-    Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(QUICK).toml(&toml)
+    let builder = Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(QUICK);
+    // These stories are of the stream alone; their role may not even read the tables.
+    builder.toml("snapshot.mode = \"never\"").toml(&toml)
 }
 
 /// Operation, key, before and after of a record; a tombstone is `-`.
