@@ -79,6 +79,8 @@ pub(crate) struct Printed(HashMap<Vec<String>, String>);
 pub(crate) fn cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../relay/encode/golden");
     let mut files: Vec<_> = std::fs::read_dir(folder).expect("golden/").map(|file| file.expect("a file").path()).collect();
+    // Those are of other `[format]`s than the stories' own; captures have them on real servers.
+    files.retain(|file| !file.ends_with("cloudevents.txt") && !file.ends_with("compat.txt"));
     files.sort();
     let texts = files.iter().map(|file| std::fs::read_to_string(file).expect("readable"));
     texts.flat_map(|text| text.split("\n----\n").map(parse).collect::<Vec<_>>()).collect()

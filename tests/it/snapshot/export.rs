@@ -107,7 +107,7 @@ fn partitions_column_lists_and_row_filters_are_those_of_the_stream() {
                    INSERT INTO p SELECT g, 1 + g % 2, 's' FROM generate_series(1, 6) g; \
                    CREATE TABLE f (id int PRIMARY KEY, v int, twice int GENERATED ALWAYS AS (v * 2) STORED); \
                    INSERT INTO f (id, v) SELECT g, g FROM generate_series(1, 5) g";
-        let snap = Snap::new("parts", version, &["p", "f"], ddl);
+        let snap = Snap::new("leaves", version, &["p", "f"], ddl);
         snap.publish("FOR TABLE p (id, part), f WHERE (id > 2) WITH (publish_via_partition_root = true)");
         let mut relay = snap.relay("[snapshot]\nmode = \"only\"").spawn();
         assert_eq!(relay.wait(secs(40)).code, Some(0), "{}", relay.logs());
