@@ -8,6 +8,7 @@ pub mod change;
 pub mod checkpoint;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod decimal;
 pub mod error;
 pub mod event;
 pub mod lsn;

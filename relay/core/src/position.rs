@@ -1,5 +1,6 @@
 //! The identity of an event: which commit it belongs to and where in that transaction it stands.
 
+use crate::decimal::write_u64;
 use crate::lsn::Lsn;
 use std::fmt;
 
@@ -60,7 +61,7 @@ impl Position {
     fn write(&self, out: &mut Vec<u8>) {
         write_hex(self.commit_lsn, out);
         out.push(b'.');
-        write_decimal(self.seq, out);
+        write_u64(self.seq, out);
     }
 }
 
@@ -79,20 +80,6 @@ fn write_hex(lsn: Lsn, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[at..]);
 }
 
-fn write_decimal(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let (mut at, mut rest) = (digits.len(), number);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
 // === impl RelayPos ===
 
 impl RelayPos<'_> {
@@ -103,7 +90,7 @@ impl RelayPos<'_> {
             RelayPos::Part(position, sub) => {
                 position.write(out);
                 out.push(b'.');
-                write_decimal(u64::from(*sub), out);
+                write_u64(u64::from(*sub), out);
             }
             RelayPos::Snapshot(lsn) => {
                 write_hex(*lsn, out);
@@ -112,9 +99,9 @@ impl RelayPos<'_> {
             RelayPos::SnapshotRow { lsn, chunk, row } => {
                 write_hex(*lsn, out);
                 out.extend_from_slice(b".s.");
-                write_decimal(*chunk, out);
+                write_u64(*chunk, out);
                 out.push(b'.');
-                write_decimal(*row, out);
+                write_u64(*row, out);
             }
             RelayPos::Message(lsn) => {
                 write_hex(*lsn, out);

@@ -158,18 +158,18 @@ impl Pass<'_> {
             return None;
         }
         let commit = self.transaction.commit_lsn;
-        let position = match self.session.admit() {
-            Admission::Fresh(position) => position,
-            Admission::Condemned(position, poison) => {
-                let context = self.context(RelayPos::End(commit), None);
-                self.captures.encode_end(&context, self.counts.tables(), self.event);
-                return self.give_up_beside(At { position, relay_pos: RelayPos::End(commit) }, &poison);
-            }
+        let (position, condemned) = match self.session.admit() {
             Admission::Covered => return None,
+            Admission::Fresh(position) => (position, None),
+            Admission::Condemned(position, poison) => (position, Some(poison)),
         };
-        let context = self.context(RelayPos::End(commit), None);
+        let at = At { position, relay_pos: RelayPos::End(commit) };
+        let context = self.context(at.relay_pos, None);
         self.captures.encode_end(&context, self.counts.tables(), self.event);
-        self.offer_beside(At { position, relay_pos: RelayPos::End(commit) })
+        match condemned {
+            None => self.offer_beside(at),
+            Some(poison) => self.give_up_beside(at, &poison),
+        }
     }
 
     /// Offers a record of no change; `None` when it is dealt with.

@@ -1,42 +1,6 @@
-//! Integers as decimal text, two digits at a time.
+//! Integers as decimal text: core's, and times in nanoseconds.
 
-const PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
-2021222324252627282930313233343536373839\
-4041424344454647484950515253545556575859\
-6061626364656667686970717273747576777879\
-8081828384858687888990919293949596979899";
-
-/// Appends `number`.
-#[inline]
-pub(super) fn write_u64(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let (mut at, mut rest) = (digits.len(), number);
-    while rest >= 100 {
-        let pair = (rest % 100) as usize * 2;
-        rest /= 100;
-        at -= 2;
-        digits[at] = PAIRS[pair];
-        digits[at + 1] = PAIRS[pair + 1];
-    }
-    if rest >= 10 {
-        at -= 2;
-        digits[at] = PAIRS[rest as usize * 2];
-        digits[at + 1] = PAIRS[rest as usize * 2 + 1];
-    } else {
-        at -= 1;
-        digits[at] = b'0' + rest as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-/// Appends `number`, signed.
-#[inline]
-pub(super) fn write_i64(number: i64, out: &mut Vec<u8>) {
-    if number < 0 {
-        out.push(b'-');
-    }
-    write_u64(number.unsigned_abs(), out);
-}
+pub(super) use relay_core::decimal::{write_i64, write_u64};
 
 /// Appends a time of `us` microseconds in nanoseconds.
 #[inline]

@@ -1,6 +1,7 @@
 //! Integers: checked and copied, or written from a number.
 
 use super::Written;
+pub(super) use relay_core::decimal::write_i64 as write_integer;
 
 /// Longer than any int8 or oid.
 const MOST_DIGITS: usize = 19;
@@ -15,26 +16,6 @@ pub(super) fn copy_integer(text: &[u8], out: &mut Vec<u8>) -> Written {
     }
     out.extend_from_slice(text);
     Ok(())
-}
-
-/// Appends a number in decimal.
-#[inline]
-pub(super) fn write_integer(number: i64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
 /// Appends two digits.
