@@ -10,6 +10,7 @@ use crate::settings::{
 };
 use crate::stream::{self, Routes};
 use crate::supervise::SinkParts;
+use relay_core::checkpoint::Guarantee;
 use relay_core::session;
 use relay_core::{Acks, Lsn};
 use relay_encode::{Captures, Order, Route};
@@ -155,6 +156,11 @@ pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Read
         name: settings.name.clone(),
         instance: format!("{:08x}", seed >> 32),
         reads,
+        guarantee: match settings.delivery.guarantee {
+            crate::settings::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
+            crate::settings::Guarantee::ExactlyOnce => Guarantee::ExactlyOnce,
+        },
+        commit_interval_ms: settings.delivery.commit_interval.as_millis() as u64,
         slot: settings.source.log.slot.clone(),
         publication: settings.source.log.publication.clone(),
         may_create: settings.source.log.create == Create::IfMissing,

@@ -67,6 +67,8 @@ impl Stream {
                 self.has_unnudged = false;
                 self.sink.purge(scope);
             }
+            // Only exactly-once orders these, and the settings do not let it begin.
+            Order::Fence | Order::Abort | Order::Replay => {}
             Order::Renew => {
                 let result = self.sink.renew();
                 self.session.input(Input::Renewed(result));
