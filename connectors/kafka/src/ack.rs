@@ -76,7 +76,12 @@ impl Context {
         self.health.add_failed(kind);
         match kind {
             FailureKind::Denied | FailureKind::UnknownTopic | FailureKind::Rejected => self.doubt(topic, kind, code),
-            FailureKind::Purged | FailureKind::Fatal | FailureKind::Transient | FailureKind::Fenced => {}
+            FailureKind::Purged
+            | FailureKind::Fatal
+            | FailureKind::Transient
+            | FailureKind::Fenced
+            | FailureKind::Aborted
+            | FailureKind::Indefinite => {}
         }
         let message = match (kind, self.fatal.get()) {
             (FailureKind::Fatal, Some(reason)) => reason.clone(),
