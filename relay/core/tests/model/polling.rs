@@ -2,10 +2,11 @@
 
 use crate::model::chance::Chance;
 use crate::model::kafka::Weather;
+use crate::model::kafka::transactions::Trouble;
 use crate::model::poll::run::{Event, Run};
 use crate::model::poll::world::Figures;
 use crate::number;
-use relay_core::checkpoint::Mode;
+use relay_core::checkpoint::{Guarantee, Mode};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ struct Scenario {
     plan: Plan,
     /// After the crash nobody writes for a while, and the operator has gone to this mode.
     after_crash: Option<Mode>,
+    is_exact: bool,
 }
 
 type Played = (Run, Result<(), Box<dyn std::any::Any + Send>>);
@@ -32,6 +34,9 @@ type Played = (Run, Result<(), Box<dyn std::any::Any + Send>>);
 fn play(scenario: &Scenario, seed: u64, crash_at: Option<u64>, is_traced: bool) -> Played {
     let mut run = Run::new(seed, scenario.mode, scenario.tables, &scenario.weather, is_traced);
     run.world.crash_at = crash_at;
+    if scenario.is_exact {
+        (run.world.guarantee, run.world.oracle.is_exact) = (Guarantee::ExactlyOnce, true);
+    }
     run.after_crash = scenario.after_crash;
     let result = catch_unwind(AssertUnwindSafe(|| {
         for &(at_ms, event) in &scenario.plan {
@@ -89,7 +94,7 @@ fn calm(name: &'static str, mode: Mode, tables: &'static [usize], more: &[(u64, 
     let mut plan = steady(until_ms);
     plan.extend_from_slice(more);
     plan.sort_by_key(|(at_ms, _)| *at_ms);
-    Scenario { name, mode, tables, weather: Weather::default(), plan, after_crash: None }
+    Scenario { name, mode, tables, weather: Weather::default(), plan, after_crash: None, is_exact: false }
 }
 
 #[test]
@@ -206,7 +211,7 @@ fn random_calm(seed: u64) -> Scenario {
     }
     let tables = if is_switching { TICKS } else { [TICKS, ALL][chance.below(2) as usize] };
     let weather = Weather { full: chance.below(2) * 10, ..Weather::default() };
-    Scenario { name: "polling, calm", mode: Mode::Poll, tables, weather, plan, after_crash: None }
+    Scenario { name: "polling, calm", mode: Mode::Poll, tables, weather, plan, after_crash: None, is_exact: false }
 }
 
 /// Everything at once.
@@ -252,7 +257,7 @@ fn random_storm(seed: u64) -> Scenario {
         is_strict: pick(1) == 1,
         ..Weather::default()
     };
-    Scenario { name: "polling, storm", mode: first, tables, weather, plan, after_crash: None }
+    Scenario { name: "polling, storm", mode: first, tables, weather, plan, after_crash: None, is_exact: false }
 }
 
 /// Fresh seeds for a while; `RELAY_SIM_SEED` replays one, `RELAY_SIM_SECONDS` goes on for longer.
@@ -299,4 +304,40 @@ fn old_seeds_of_polling_keep_every_promise() {
     }
     println!("polling, old seeds: {total:?}");
     assert!(total.to_poll > 0 && total.to_log > 0 && total.refused > 0 && total.crashes > 0);
+}
+
+/// Exactly-once: without claims, and with troubles of the coordinator's own.
+fn exact(scenario: Scenario, calls: u64) -> Scenario {
+    let weather = Weather { trouble: Trouble { calls }, store_fails: 0, ..scenario.weather };
+    Scenario { name: "polling, exactly", tables: TICKS, weather, is_exact: true, ..scenario }
+}
+
+fn random_exact(seed: u64) -> Scenario {
+    exact(random_storm(seed), [0, 3, 9][(seed % 3) as usize])
+}
+
+#[test]
+fn ticks_in_transactions_survive_a_crash_at_every_output() {
+    for calls in [0, 5] {
+        let plan = vec![(0, Event::Work(30)), (900, Event::Work(30)), (1_300, Event::Work(20)), (1_700, Event::FinishWriters)];
+        let weather = Weather::default();
+        let scenario = Scenario { name: "", mode: Mode::Poll, tables: TICKS, weather, plan, after_crash: None, is_exact: false };
+        let total = crash_everywhere(&exact(scenario, calls), 500..502);
+        assert!(total.commits > 1_000 && total.crashes > 100, "{total:?}");
+    }
+}
+
+#[test]
+fn fresh_seeds_of_polling_exactly_once_keep_every_promise() {
+    fresh(random_exact, false, 3.0);
+}
+
+#[test]
+fn old_seeds_of_polling_exactly_once_keep_every_promise() {
+    let mut total = Figures::default();
+    for seed in 0..300 {
+        total.add(&check(&random_exact(seed), seed, None).figures());
+    }
+    println!("polling, exactly: {total:?}");
+    assert!(total.to_poll > 0 && total.to_log > 0 && total.aborts > 0 && total.late > 0);
 }

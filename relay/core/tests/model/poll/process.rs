@@ -4,12 +4,13 @@ mod jobs;
 mod reading;
 
 use super::super::kafka::Producer;
+use super::super::kafka::transactions::{Answer, At, Call, Control};
 use super::super::oracle::{Excuse, Row, RowId};
 use super::super::postgres::Item;
 use super::server::Outbox;
 use super::world::{Step, World};
 use jobs::{Job, Storing};
-use relay_core::checkpoint::Reading;
+use relay_core::checkpoint::{Guarantee, Reading, RecordState};
 use relay_core::position::Position;
 use relay_core::session::{Admission, Config, Fault, Input, Note, Order, Reads, Session, State, Work};
 use relay_core::window::{Limits, Window};
@@ -75,6 +76,7 @@ pub(crate) struct Process {
     is_rewound: bool,
     /// A drain that first reads everything that is there.
     drain_by: Option<u64>,
+    control: Control,
 }
 
 // === impl Process ===
@@ -86,7 +88,7 @@ impl Process {
             name: "orders".into(),
             instance: format!("{id:08x}"),
             reads,
-            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            guarantee: world.guarantee,
             commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
@@ -101,6 +103,9 @@ impl Process {
             seed: world.chance.next(),
         };
         let producer = world.kafka.connect(Arc::clone(&acks));
+        if world.guarantee == Guarantee::ExactlyOnce {
+            world.kafka.producers[producer].use_transactions();
+        }
         let mut session = Session::new(config, Window::new(acks, Limits { bytes: 300, events: 24 }));
         session.tick(world.now_ms, 0);
         Self {
@@ -129,6 +134,7 @@ impl Process {
             look_at_ms: 0,
             is_rewound: false,
             drain_by: None,
+            control: Control::default(),
         }
     }
 
@@ -149,6 +155,7 @@ impl Process {
         self.session.advance(|_| {});
         self.check(world);
         self.store_turn(world)?;
+        self.call_turn(world)?;
         self.job_turn(world)?;
         let outstanding = self.producer(world).outstanding();
         self.session.tick(world.now_ms, outstanding);
@@ -169,6 +176,7 @@ impl Process {
             };
             if !reads_on {
                 self.producer(world).nudge();
+                self.session.idle();
                 break;
             }
         }
@@ -212,10 +220,15 @@ impl Process {
             Order::CreatePublication => self.job = Some((due_ms, Job::Publication)),
             Order::CreateSlot { .. } => self.job = Some((due_ms, Job::Slot { waits_for: None })),
             Order::Hold(start) => self.job = Some((due_ms, Job::Hold(start))),
+            Order::Store(record) if world.guarantee == Guarantee::ExactlyOnce && record.state != RecordState::Bootstrapping => {
+                self.check_claim(&record, world);
+                self.call(Call::Commit(record), world);
+            }
             Order::Store(record) => self.begin_store(*record, world),
             Order::Retire(keys) => world.store.retire(&keys),
             Order::Disconnect => {
                 self.job = None;
+                self.control.forget_fence(&mut world.kafka.coordinator, &mut world.chance);
                 self.disconnect(world);
             }
             Order::Purge(scope) => {
@@ -224,7 +237,9 @@ impl Process {
                 world.figures.rewinds += 1;
                 self.producer(world).purge(scope);
             }
-            Order::Fence | Order::Abort | Order::Replay => unreachable!("at-least-once has no transactions"),
+            Order::Fence => self.call(Call::Fence, world),
+            Order::Abort => self.call(Call::Abort, world),
+            Order::Replay => unreachable!("nothing is kept"),
             Order::Renew => {
                 self.producer(world).renew();
                 let result = if world.chance.one_in(4) { Err("no broker".into()) } else { Ok(()) };
@@ -260,7 +275,11 @@ impl Process {
                 assert!(!is_alarm, "a false alarm: {:?}: {}", fault.kind, fault.message);
             }
             Note::Rewinding(_) => self.is_rewound = true,
-            Note::FromLog(_) => world.figures.to_poll += 1,
+            Note::FromLog(_) => {
+                // What the log has published behind the pair comes again.
+                world.oracle.is_exact = false;
+                world.figures.to_poll += 1;
+            }
             Note::LogTakesOver(_) => world.figures.to_log += 1,
             Note::PublicationChanged => panic!("nobody has changed the publication"),
             _ => {}
@@ -269,7 +288,7 @@ impl Process {
 
     /// What stands below the frontier is published, and so is what the session calls published and durable.
     fn check(&mut self, world: &mut World) {
-        let frontier = self.session.window().frontier();
+        let frontier = self.session.durable();
         if matches!(self.session.state(), State::Streaming | State::Draining) {
             for (&row, _) in self.flight.iter().filter(|(_, position)| frontier.covers(**position)) {
                 assert!(world.oracle.is_settled(row), "row {row} is below the frontier {frontier:?}, and is nowhere");
@@ -315,6 +334,37 @@ impl Process {
         Ok(true)
     }
 
+    fn call(&mut self, call: Call, world: &mut World) {
+        let mut at = At { now_ms: world.now_ms, chance: &mut world.chance };
+        let kafka = &mut world.kafka;
+        let trouble = kafka.weather.trouble;
+        self.control.begin(call, &kafka.producers[self.producer], &mut kafka.coordinator, trouble, &mut at);
+    }
+
+    fn call_turn(&mut self, world: &mut World) -> Step {
+        let mut at = At { now_ms: world.now_ms, chance: &mut world.chance };
+        let is_down = world.kafka.weather.is_down;
+        if let Some(open) = self.control.lands(&mut world.kafka.coordinator, is_down, &mut at) {
+            world.publish(open);
+            world.output()?;
+        }
+        let kafka = &mut world.kafka;
+        let Some(answer) = self.control.answer(&mut kafka.producers[self.producer], &kafka.coordinator, world.now_ms) else {
+            return Ok(());
+        };
+        world.output()?;
+        let input = match answer {
+            Answer::Stored(result) => Input::Stored(result),
+            Answer::Aborted(result) => Input::Aborted(result),
+            Answer::Fenced(Ok(())) => {
+                self.read = Reading::of(world.store.records().to_vec());
+                Input::CheckpointRead(Ok(self.read.clone()))
+            }
+            Answer::Fenced(Err(error)) => Input::CheckpointRead(Err(error)),
+        };
+        self.input(input, world)
+    }
+
     fn disconnect(&mut self, world: &mut World) {
         self.items.clear();
         (self.current, self.exported) = (None, None);
@@ -341,6 +391,8 @@ impl Process {
     /// Killed: what it had sent is on its way, nothing else.
     pub(crate) fn die(mut self, world: &mut World) {
         self.producer(world).die();
+        let mut at = At { now_ms: world.now_ms, chance: &mut world.chance };
+        std::mem::take(&mut self.control).die(&mut world.kafka.coordinator, &mut at);
         self.ghost(world);
         if let Some((_, mark)) = self.marks.pop_front().filter(|_| world.chance.one_in(2)) {
             mark.run(world);

@@ -155,6 +155,12 @@ impl Run {
         let now_ms = self.world.now_ms;
         self.world.primary.turn(now_ms);
         self.world.store.turn(now_ms);
+        self.world.kafka.now_ms = now_ms;
+        if !self.world.kafka.weather.is_down {
+            for open in self.world.kafka.transactions_turn() {
+                self.world.publish(open);
+            }
+        }
         let before = self.world.outputs;
         self.world.outputs += self.world.kafka.turn(&mut self.world.chance, &mut self.world.oracle);
         let now = self.world.outputs;
@@ -169,6 +175,12 @@ impl Run {
         }
         for at in (0..self.processes.len()).rev() {
             self.each(at, Process::turn);
+        }
+        while let Some(at) = self.processes.iter().position(|process| process.session.exit_code() == Some(5)) {
+            let process = self.processes.remove(at);
+            self.world.trace(|| format!("{} was shut out", process.id));
+            process.die(&mut self.world);
+            self.starts.push((now_ms + 100, false));
         }
         while let Some(at) = self.processes.iter().position(|process| process.has_ended) {
             self.ended(at);
@@ -242,6 +254,8 @@ impl Run {
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        self.world.figures
+        let coordinator = &self.world.kafka.coordinator;
+        let (commits, aborts, late) = (coordinator.commits, coordinator.aborts, coordinator.strays_landed);
+        Figures { commits, aborts, late, ..self.world.figures }
     }
 }

@@ -1,11 +1,12 @@
 //! Everything outside the polling processes, and what a checkpoint record promises about each row.
 
 use super::super::chance::Chance;
+use super::super::kafka::transactions::Open;
 use super::super::kafka::{Kafka, Store};
 use super::super::oracle::{Oracle, RowId};
 use super::server::{CLAIMED, Outbox, Primary, TABLES};
 use relay_core::Snapshot;
-use relay_core::checkpoint::{Mode, Record};
+use relay_core::checkpoint::{Guarantee, Mode, Record};
 use relay_core::position::Position;
 use relay_core::window::Frontier;
 use std::collections::BTreeSet;
@@ -31,6 +32,9 @@ pub(crate) struct Figures {
     pub(crate) to_poll: u64,
     pub(crate) to_log: u64,
     pub(crate) refused: u64,
+    pub(crate) commits: u64,
+    pub(crate) aborts: u64,
+    pub(crate) late: u64,
 }
 
 /// Everything outside the processes.
@@ -51,6 +55,8 @@ pub(crate) struct World {
     pub(crate) crash_at: Option<u64>,
     pub(crate) outputs: u64,
     pub(crate) figures: Figures,
+    /// What processes promise.
+    pub(crate) guarantee: Guarantee,
     log: Option<Vec<String>>,
 }
 
@@ -71,7 +77,16 @@ impl World {
             crash_at: None,
             outputs: 0,
             figures: Figures { runs: 1, ..Figures::default() },
+            guarantee: Guarantee::AtLeastOnce,
             log: is_traced.then(Vec::new),
+        }
+    }
+
+    /// A transaction is committed: its events are there for readers, and so is the record.
+    pub(crate) fn publish(&mut self, open: Open) {
+        self.trace(|| "a commit".into());
+        if let Some(record) = open.publish(&mut self.oracle, &mut self.kafka.parked) {
+            self.lands(record);
         }
     }
 
@@ -176,5 +191,8 @@ impl Figures {
         self.to_poll += other.to_poll;
         self.to_log += other.to_log;
         self.refused += other.refused;
+        self.commits += other.commits;
+        self.aborts += other.aborts;
+        self.late += other.late;
     }
 }

@@ -31,14 +31,7 @@ pub(super) struct Storing {
 impl Process {
     pub(super) fn begin_store(&mut self, record: Record, world: &mut World) {
         assert!(self.storing.is_none(), "a checkpoint takes one store at a time");
-        if (record.epoch != self.epoch || !self.is_claimed) && record.state != RecordState::Bootstrapping {
-            assert!(record.epoch > self.read.highest_epoch, "epoch {} is claimed, {:?} was read", record.epoch, self.read);
-            (self.epoch, self.is_claimed) = (record.epoch, false);
-            world.starts_from(self.read.newest.as_ref(), &record, self.is_poll());
-        }
-        if self.is_poll() && record.mode == Mode::Log.name() {
-            assert!(self.ends_in_log() && world.primary.slot == record.end_lsn, "the log goes on where its slot stands");
-        }
+        self.check_claim(&record, world);
         let durable_ms = world.now_ms + world.chance.below(40);
         let answer_at_ms = durable_ms + world.chance.below(40);
         let fails = world.chance.one_in(world.kafka.weather.store_fails);
@@ -50,6 +43,17 @@ impl Process {
             answer_at_ms,
             result: if fails { Err(Failure { kind: FailureKind::Transient, message }) } else { Ok(()) },
         });
+    }
+
+    pub(super) fn check_claim(&mut self, record: &Record, world: &mut World) {
+        if (record.epoch != self.epoch || !self.is_claimed) && record.state != RecordState::Bootstrapping {
+            assert!(record.epoch > self.read.highest_epoch, "epoch {} is claimed, {:?} was read", record.epoch, self.read);
+            (self.epoch, self.is_claimed) = (record.epoch, false);
+            world.starts_from(self.read.newest.as_ref(), record, self.is_poll());
+        }
+        if self.is_poll() && record.mode == Mode::Log.name() {
+            assert!(self.ends_in_log() && world.primary.slot == record.end_lsn, "the log goes on where its slot stands");
+        }
     }
 
     pub(super) fn store_turn(&mut self, world: &mut World) -> Step {
@@ -143,7 +147,7 @@ impl Process {
                 self.last_connection = Some(id);
                 if std::mem::take(&mut self.is_rewound) {
                     // What is read again is noted again.
-                    let frontier = self.session.window().frontier();
+                    let frontier = self.session.durable();
                     self.handled.retain(|(position, _)| frontier.covers(*position));
                 }
                 self.at = start.max(world.primary.slot.unwrap_or_default());

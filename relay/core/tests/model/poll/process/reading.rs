@@ -115,7 +115,7 @@ impl Process {
 
     /// Gives what has become durable to the one who marks it.
     pub(super) fn give_marks(&mut self, world: &mut World) {
-        let frontier = self.session.window().frontier();
+        let frontier = self.session.durable();
         let mut rows: Vec<RowId> = Vec::new();
         while let Some(&(_, id)) = self.handled.front().filter(|(position, _)| frontier.covers(*position)) {
             self.handled.pop_front();
