@@ -5,7 +5,7 @@ use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
 use relay_tests::proxy::Proxy;
 use relay_tests::relay::Relay;
 use relay_tests::versions::Version;
-use relay_tests::wait::{secs, until};
+use relay_tests::wait::{Finally, secs, until};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ fn a_slot_that_somebody_made_is_snapshot_beside_the_stream_under_load() {
     make_slot(&snap);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = Finally(|| stop.store(true, Ordering::Relaxed));
         for writer in 0..2 {
             let (db, stop) = (&snap.db, &stop);
             scope.spawn(move || write(db, stop, writer));
@@ -109,14 +110,6 @@ fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
     }
 }
 
-struct Release<'a>(&'a relay_tests::postgres::Postgres);
-
-impl Drop for Release<'_> {
-    fn drop(&mut self) {
-        self.0.set("synchronous_standby_names", "");
-    }
-}
-
 /// Commits that a synchronous standby has yet to acknowledge are streamed, and not visible: chunks are read again until they are.
 #[test]
 fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follows() {
@@ -142,7 +135,7 @@ fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follow
             })
             .collect();
         // A failure must not leave the writers waiting.
-        let _guard = Release(db);
+        let _end = Finally(|| db.set("synchronous_standby_names", ""));
         until("updates in the topic that nobody sees yet", secs(30), || {
             let updates = markers(&snap.records("t")).into_iter().filter(|(op, _)| op == "u").count();
             (updates >= 4 * 501).then_some(())
