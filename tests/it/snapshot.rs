@@ -2,6 +2,7 @@
 
 mod asked;
 mod export;
+mod poison;
 mod watermark;
 
 use crate::scene::QUICK;
@@ -46,6 +47,11 @@ impl Snap {
     fn publish(&self, what: &str) {
         self.db.sql(&format!("DROP PUBLICATION IF EXISTS relay_{}", self.name));
         self.db.sql(&format!("CREATE PUBLICATION relay_{} {what}", self.name));
+    }
+
+    /// So that relay does not make it, and rows are read beside the stream.
+    fn make_slot(&self) {
+        self.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", self.name));
     }
 
     fn relay(&self, toml: &str) -> Builder {

@@ -141,6 +141,7 @@ pub(crate) fn snapshot(settings: &Settings, routes: &Arc<Routes>) -> Option<stre
     };
     let (captured, subset) = (captures(routes), settings.snapshot.tables.clone());
     Some(stream::snapshot::Config {
+        subset: subset.clone(),
         threads: settings.snapshot.threads as usize,
         captured: Arc::new(captures(routes)),
         initial: Arc::new(move |table| captured(table) && (subset.is_empty() || subset.iter().any(|wanted| wanted == table))),

@@ -23,7 +23,8 @@ fn a_kill_between_the_last_row_and_its_acknowledgement_loses_nothing() {
             // From here on the broker takes what it is sent, and says nothing.
             kafka.proxy().stall(Direction::Down);
             scene.proxy.heal();
-            let last = until("the stream behind the last row", secs(30), || work(&relay).filter(|work| work["exported"] == false));
+            let last =
+                until("the stream behind the last row", secs(30), || work(&relay).filter(|work| work["exported"] == false));
             relay.pause();
             kafka.proxy().heal();
             let job = stored_job(&relay);

@@ -29,12 +29,12 @@ impl Postgres {
         }
         let folder = standby.scratch.path().display().to_string();
         let primary = format!("host=127.0.0.1 port={through} user=postgres application_name={name}");
-        let settings =
-            [("port", standby.port.to_string()), ("unix_socket_directories", folder), ("primary_conninfo", primary)];
+        let settings = [("port", standby.port.to_string()), ("unix_socket_directories", folder), ("primary_conninfo", primary)];
         settings.iter().for_each(|(name, value)| append(&data.join("postgresql.conf"), &setting_line(name, value)));
         let mut standby = standby;
         standby.start_again();
-        let streams = format!("SELECT count(*) FROM pg_stat_replication WHERE application_name = '{name}' AND state = 'streaming'");
+        let streams =
+            format!("SELECT count(*) FROM pg_stat_replication WHERE application_name = '{name}' AND state = 'streaming'");
         until("the standby to stream", secs(30), || (self.sql(&streams).number() == 1).then_some(()));
         println!("{} standby `{name}` ready on port {}", standby.version, standby.port);
         standby

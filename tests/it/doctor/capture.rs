@@ -57,3 +57,25 @@ fn a_captured_table_is_looked_at_as_the_stream_would() {
         see(&relay).says("PG010", "fail", "lacks table", "ADD TABLE");
     }
 }
+
+#[test]
+fn a_captured_table_that_a_snapshot_could_not_read_is_told_of() {
+    let db = Postgres::start(Version::V15);
+    db.prepare_roles();
+    db.sql(
+        "CREATE TABLE open (id int PRIMARY KEY); CREATE TABLE hidden (id int PRIMARY KEY); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY partial ON hidden USING (id > 1); CREATE PUBLICATION relay_seen FOR TABLE open, hidden; GRANT SELECT ON open TO relay",
+    );
+    let relay = capturing(&db, "tables = [\"public.*\"]");
+    let see = |id: &str| Answer::of(&relay, &["--only", id]);
+    let answer = see("PG022");
+    let fix = answer.says("PG022", "fail", "lacks SELECT", "GRANT SELECT ON");
+    assert_eq!(answer.worst("PG022")["effect"], "no snapshot can be taken of this table");
+    paste(&db, &fix);
+    see("PG022").is("PG022", "ok");
+    let answer = see("PG026");
+    let fix = answer.says("PG026", "fail", "row security applies to role relay on public.hidden", "BYPASSRLS");
+    assert_eq!(answer.worst("PG026")["effect"], "snapshots of this table fail");
+    paste(&db, &fix);
+    see("PG026").is("PG026", "ok");
+}

@@ -16,14 +16,10 @@ fn quoted(tid: &serde_json::Value) -> String {
     format!("'{}'::tid", tid.as_str().expect("a row's place"))
 }
 
-fn make_slot(snap: &Snap) {
-    snap.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", snap.name));
-}
-
 #[test]
 fn a_slot_that_somebody_made_is_snapshot_beside_the_stream_under_load() {
     let snap = Snap::new("beside", Version::V15, &["t"], TABLE);
-    make_slot(&snap);
+    snap.make_slot();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _end = Finally(|| stop.store(true, Ordering::Relaxed));
@@ -114,7 +110,7 @@ fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
 #[test]
 fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follows() {
     let snap = Snap::new("sync", Version::V15, &["t"], TABLE);
-    make_slot(&snap);
+    snap.make_slot();
     let mut relay = snap.relay("[snapshot]\nmode = \"never\"\nchunk = 5000\n[admin]\ntoken = \"t0ken\"").spawn();
     relay.until_state("streaming", secs(30));
     let set = |names: &str| {
@@ -180,7 +176,7 @@ fn always_reads_again_at_each_start_and_a_table_without_key_has_rows_of_its_own(
 #[test]
 fn changes_of_the_table_and_open_transactions_are_waited_out() {
     let snap = Snap::new("changes", Version::V15, &["t"], TABLE);
-    make_slot(&snap);
+    snap.make_slot();
     let mut open = snap.db.superuser();
     open.batch_execute("BEGIN; UPDATE t SET v = 3 WHERE id = 9").expect("an open transaction");
     let proxy = Proxy::start(snap.db.port());

@@ -146,6 +146,13 @@ fn each_rule_speaks_up() {
         ("[[capture]]\nfilter = \"a ~ b\"", "R0103", "`~` is not expected"),
         ("[[capture]]\ntopic = \"{nosuch\"", "R0103", "{nosuch"),
         ("[[capture]]\n[capture.columns]\nmask = { \"a.b.c\" = \"rot13\" }", "R0103", "a mask is"),
+        (
+            "[snapshot]\ntables = [\"s.other\"]\n[[capture]]\ntables = [\"s.t\"]",
+            "R0104",
+            "no `[[capture]]` takes table `s.other`",
+        ),
+        ("[snapshot]\ntables = [\"public.outbox\"]\n[[capture]]", "R0104", "snapshots are of captured tables alone"),
+        ("[snapshot]\nthreads = 65\n[[capture]]", "R0103", "at most 64"),
         ("[[outbox]]\nid = \"id\"", "R0104", "needs a `table` or a `message`"),
         ("[[outbox]]\npreset = \"debezium\"\ntable = \"\"", "R0104", "needs a `table` or a `message`"),
         ("[[outbox]]\ntable = \"public.q\"\npreset = \"pgmq\"", "R0103", "needs a `*` in `table`"),
@@ -172,6 +179,7 @@ fn each_rule_speaks_up() {
         "[admin]\nlisten = \"\"\n[log]\nlevel = \"info,relay_kafka=debug\"",
         "[[capture]]\ntables = [\"public.*\", \"s.t\"]\nexclude = [\"public.outbox\"]\noperations = [\"insert\", \"truncate\"]\n\
          key = [\"a\"]\nfilter = \"a = 1\"\nkey_change = \"update\"\n[capture.columns]\nmask = { \"*.email\" = \"stars:3\" }",
+        "[snapshot]\ntables = [\"s.t\"]\n[[capture]]\ntables = [\"s.*\"]",
         "[source.log]\nmessages = [\"app.*\"]\nnontransactional_messages = true",
         "[format]\ncompat = \"debezium\"\nschemas = true\ntransaction_metadata = true\nheartbeat_interval = \"10s\"\n[[capture]]",
     ] {

@@ -140,7 +140,7 @@ impl Pass<'_> {
             },
             (Err(poison), _) => named(poison, &change),
         };
-        match self.give_up(at, &poison, Origin::Change(&change), Share::Beside) {
+        match self.give_up(at, &poison, Origin::Captured(&change, plan), Share::Beside) {
             GivenUp::Parked => Flow::Done,
             GivenUp::All(flow) => flow,
         }
