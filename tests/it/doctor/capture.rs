@@ -74,7 +74,7 @@ fn a_captured_table_that_a_snapshot_could_not_read_is_told_of() {
     paste(&db, &fix);
     see("PG022").is("PG022", "ok");
     let answer = see("PG026");
-    let fix = answer.says("PG026", "fail", "row security applies to role relay on public.hidden", "BYPASSRLS");
+    let fix = answer.says("PG026", "fail", "on public.hidden", "BYPASSRLS");
     assert_eq!(answer.worst("PG026")["effect"], "snapshots of this table fail");
     paste(&db, &fix);
     see("PG026").is("PG026", "ok");

@@ -22,6 +22,11 @@ impl Examination<'_> {
         for table in tables.iter().chain(captured) {
             self.logged(table);
         }
+        for table in captured {
+            let rule = (self.expected.outbox)(&table.raw());
+            self.rights(table, &rule);
+            self.row_security(table, &rule);
+        }
         for table in tables {
             let rule = (self.expected.outbox)(&table.raw());
             self.rights(table, &rule);
@@ -35,7 +40,7 @@ impl Examination<'_> {
         self.others();
         for id in OF_TABLES {
             if !self.findings[before..].iter().any(|finding| finding.id == id) {
-                self.add(Finding::ok(id, well(id, tables.len())));
+                self.add(Finding::ok(id, well(id, tables.len() + captured.len())));
             }
         }
     }
@@ -330,7 +335,7 @@ impl Examination<'_> {
 fn well(id: &str, tables: usize) -> String {
     match id {
         "PG013" => "no table is unlogged".to_owned(),
-        "PG022" => format!("the role has the rights that it needs on the {tables} outbox tables"),
+        "PG022" => format!("the role has the rights that it needs on {tables} tables"),
         "PG026" => "row security hides no row from relay".to_owned(),
         "PG027" => "nobody else is seen at work on the outbox tables".to_owned(),
         _ => "there is no outbox table to look at".to_owned(),
