@@ -8,6 +8,7 @@ use crate::scene::QUICK;
 use relay_tests::consumer::{Isolation, Rec, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
+use relay_tests::proxy::Proxy;
 use relay_tests::relay::{Builder, Relay};
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
@@ -54,6 +55,11 @@ impl Snap {
             .brokers(&Kafka::shared().brokers())
             .toml(QUICK)
             .toml(&format!("{toml}{capture}"))
+    }
+
+    /// As [`Snap::relay`], behind a proxy that holds a snapshot back, so that a story may meddle with it on any machine.
+    fn relay_behind(&self, proxy: &Proxy, toml: &str) -> Builder {
+        self.relay(toml).url(&self.db.url_through("relay", proxy.port()))
     }
 
     fn topic(&self, table: &str) -> String {

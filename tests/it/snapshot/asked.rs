@@ -2,6 +2,7 @@
 
 use super::{Snap, markers, until_logged};
 use relay_tests::http;
+use relay_tests::proxy::Proxy;
 use relay_tests::relay::Relay;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
@@ -63,7 +64,10 @@ fn a_request_survives_a_kill_and_can_be_called_off() {
     let ddl =
         "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT g, 0 FROM generate_series(1, 100000) g; ANALYZE a";
     let snap = Snap::new("again", Version::V15, &["a"], ddl);
-    let mut relay = snap.relay(TOML).spawn();
+    let proxy = Proxy::start(snap.db.port());
+    // Five hundred chunks of several answers each: it is under way for a while on any machine.
+    proxy.delay(std::time::Duration::from_millis(5));
+    let mut relay = snap.relay_behind(&proxy, TOML).spawn();
     relay.until_state("streaming", secs(30));
     assert!(relay.run(&["snapshot", "start", "public.a"]).status.success());
     relay.kill_9();

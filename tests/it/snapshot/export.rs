@@ -3,7 +3,7 @@
 use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
 use relay_tests::consumer::Rec;
 use relay_tests::versions::Version;
-use relay_tests::wait::secs;
+use relay_tests::wait::{Finally, secs};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -58,6 +58,7 @@ fn the_hand_over_under_load_loses_nothing_and_keeps_the_order() {
     let snap = Snap::new("over", Version::V15, &["t"], ddl);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = Finally(|| stop.store(true, Ordering::Relaxed));
         for writer in 0..2 {
             let (db, stop) = (&snap.db, &stop);
             scope.spawn(move || write(db, stop, writer));
