@@ -207,7 +207,7 @@ impl Pass<'_> {
         share: Share,
         give: impl FnOnce(&mut (dyn Sink + Send), &Event, Ticket) -> Enqueue,
     ) -> Offered {
-        let bytes = self.event.size_bytes();
+        let bytes = self.event.held_bytes();
         if !self.session.has_room(bytes) {
             return Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT));
         }
@@ -219,7 +219,7 @@ impl Pass<'_> {
                     Share::More => self.session.sent_part(bytes),
                     Share::Beside => self.session.sent_beside(bytes),
                 }
-                self.tally.sent(ticket.0, table, self.event.topic(), bytes);
+                self.tally.sent(ticket.0, table, self.event.topic(), self.event.size_bytes());
                 *self.has_unnudged = true;
                 Offered::Sent
             }

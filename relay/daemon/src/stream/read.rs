@@ -203,6 +203,7 @@ impl Stream {
     #[inline]
     fn message(&mut self, place: Place, payload: &[u8]) -> Flow {
         let (assembler, plans, mut pass) = self.split(place);
+        pass.event.expect(payload.len());
         let step = match assembler.read(payload) {
             Ok(step) => step,
             Err(error) => return Flow::Stop(error.fault()),

@@ -293,6 +293,7 @@ impl Stream {
         let values = Row::new(split_line(line, &mut found.cells, &mut found.scratch), &found.cells);
         let at = At { position: Position { commit_lsn: lsn, seq: row }, relay_pos: stand.of_row(plan.has_key(), row) };
         let (_, _, mut pass) = self.split(Place { lsn, send_time_us: 0 });
+        pass.event.expect(line.len());
         pass.transaction = Transaction {
             commit_lsn: lsn,
             commit_time_us: exported.tick.time_us,

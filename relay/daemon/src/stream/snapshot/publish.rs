@@ -84,6 +84,7 @@ impl Stream {
             RowAdmission::Condemned(poison) => Some(poison),
         };
         let (_, _, mut pass) = self.split(place);
+        pass.event.expect(line.len());
         let stand = Stand { lsn: pass.transaction.commit_lsn, chunk: u64::from(kept.chunk.from.block_number()) };
         let at = At {
             position: Position { commit_lsn: stand.lsn, seq: kept.next as u64 },
