@@ -63,7 +63,8 @@ fn a_captured_table_that_a_snapshot_could_not_read_is_told_of() {
     let db = Postgres::start(Version::V15);
     db.prepare_roles();
     db.sql(
-        "CREATE TABLE open (id int PRIMARY KEY); CREATE TABLE hidden (id int PRIMARY KEY); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; \
+        "CREATE TABLE open (id int PRIMARY KEY); CREATE TABLE hidden (id int PRIMARY KEY); \
+         ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; \
          CREATE POLICY partial ON hidden USING (id > 1); CREATE PUBLICATION relay_seen FOR TABLE open, hidden; GRANT SELECT ON open TO relay",
     );
     let relay = capturing(&db, "tables = [\"public.*\"]");

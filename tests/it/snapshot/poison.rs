@@ -25,7 +25,8 @@ fn until_ids(snap: &Snap, relay: &Relay, table: &str, wanted: &BTreeSet<i64>) {
 #[test]
 fn a_row_that_cannot_be_written_stops_a_snapshot_or_is_parked_by_table_and_key() {
     let ddl = "CREATE TABLE n (id int PRIMARY KEY, v numeric(10,2), body text, secret text); \
-               INSERT INTO n SELECT g, CASE WHEN g IN (4, 7) THEN 'NaN'::numeric ELSE g END, repeat('x', CASE g WHEN 9 THEN 5000 ELSE 1 END), \
+               INSERT INTO n SELECT g, CASE WHEN g IN (4, 7) THEN 'NaN'::numeric ELSE g END, \
+               repeat('x', CASE g WHEN 9 THEN 5000 ELSE 1 END), \
                'canary' FROM generate_series(1, 12) g";
     for (name, has_slot, stops) in [("badstop", false, true), ("badbeside", true, true), ("badpark", false, false)] {
         let snap = Snap::new(name, Version::V15, &["n"], ddl);
