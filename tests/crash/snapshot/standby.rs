@@ -6,8 +6,10 @@ use relay_tests::proxy::{Direction, Proxy};
 use relay_tests::versions::Version;
 use relay_tests::wait::{Finally, secs, until};
 
-/// Rows of the chunks that nobody else writes.
+/// So many rows are of this story alone.
 const HELD: i64 = 500;
+/// The first of them: beyond every row that the writers reach, whose updates take some neighbours along.
+const FIRST: i64 = 2 * ROWS;
 
 #[test]
 fn chunks_are_read_again_while_a_synchronous_standby_holds_a_commit_back() {
@@ -15,7 +17,7 @@ fn chunks_are_read_again_while_a_synchronous_standby_holds_a_commit_back() {
         let kafka = Kafka::shared();
         let scene = Scene::new("kstandby", version, kafka);
         let db = &scene.db;
-        let first = ROWS + 1;
+        let first = FIRST;
         db.sql(&format!("INSERT INTO t SELECT g, 0 FROM generate_series({first}, {first} + {HELD} - 1) g"));
         scene.make_slot();
         let link = Proxy::start(db.port());
