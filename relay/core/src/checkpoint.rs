@@ -27,6 +27,25 @@ pub trait Checkpoint {
     fn retire(&mut self, keys: &[String]);
 }
 
+/// A [`Checkpoint`] that commits events and record together: everything that its sink has taken since the last commit.
+///
+/// One order is under way at a time, of those here and [`Checkpoint::begin_store`]; until its outcome the sink takes nothing. No call
+/// blocks. After [`FailureKind::Indefinite`](crate::window::FailureKind::Indefinite) the client is finished: whatever is ordered fails,
+/// until the sink has been renewed and fenced in.
+pub trait Transactional: Checkpoint {
+    /// Whether the sink's client must be replaced before it can be fenced in.
+    fn must_renew(&self) -> bool;
+
+    /// Starts to shut out every other instance of this pipeline, and to read what is stored, complete up to now.
+    fn begin_fence(&mut self);
+
+    /// What the fence has read, once known.
+    fn reading(&mut self) -> Option<Result<Reading, ReadError>>;
+
+    /// Starts to give up what was sent since the last commit; [`Checkpoint::outcome`] tells the outcome.
+    fn begin_abort(&mut self);
+}
+
 /// Reads what is stored, to its end as of now. A separate type because reading blocks and is done on another thread.
 pub trait ReadCheckpoint: Send {
     /// Everything that is stored for this pipeline.

@@ -44,6 +44,10 @@ pub enum FailureKind {
     Fatal,
     /// Another instance owns the destination.
     Fenced,
+    /// The transaction was, or must be, aborted: nothing of it will be visible.
+    Aborted,
+    /// Whether the transaction was committed is not known, and the client is finished: only the store tells.
+    Indefinite,
     /// Anything else that a second try may cure.
     Transient,
 }

@@ -96,7 +96,9 @@ impl Session {
                 self.undelivered(Kind::SinkRejected, failure, Cause::Rejected);
             }
             FailureKind::UnknownTopic => self.undelivered(Kind::TopicMissing, failure, Cause::UnknownTopic),
-            FailureKind::Fatal => self.undelivered(Kind::SinkFatal, failure, Cause::Fatal),
+            FailureKind::Fatal | FailureKind::Aborted | FailureKind::Indefinite => {
+                self.undelivered(Kind::SinkFatal, failure, Cause::Fatal);
+            }
             FailureKind::Fenced => self.stop(Fault { kind: Kind::Fenced, message: failure.message.clone() }),
             FailureKind::Denied => self.undelivered(Kind::SinkPermission, failure, Cause::Transient),
             FailureKind::Transient | FailureKind::Purged => {
