@@ -28,4 +28,5 @@ mod snapshot;
 mod stalls;
 #[path = "../tidy/tidy.rs"]
 mod tidy;
+mod transactions;
 mod traps;

@@ -33,11 +33,7 @@ pub struct Transactions {
 // === impl Transactions ===
 
 impl Transactions {
-    pub(crate) fn start(
-        config: Config,
-        current: Arc<Current>,
-        topic: Arc<Topic>,
-    ) -> Result<Self, crate::Error> {
+    pub(crate) fn start(config: Config, current: Arc<Current>, topic: Arc<Topic>) -> Result<Self, crate::Error> {
         let (jobs, ordered) = channel();
         let (report, outcomes) = channel();
         let worker = Worker::new(config, topic, report);

@@ -60,6 +60,8 @@ const FENCE_TIMEOUT: Duration = Duration::from_secs(30);
 const INIT_TURN: Duration = Duration::from_secs(5);
 /// How long the checkpoint topic may stay unknown.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is on its way is given so long before an abort gives it up.
+const ABORT_DRAIN: Duration = Duration::from_millis(500);
 /// One wait for reports; a client that has failed for good is noticed after it.
 const DRAIN_TURN: Duration = Duration::from_millis(100);
 
@@ -75,9 +77,7 @@ impl Worker {
         while let Ok(job) = jobs.recv() {
             let outcome = match job {
                 Job::Fence(producer) => Outcome::Fenced(self.fence(&producer)),
-                Job::Commit { producer, key, value, retired } => {
-                    Outcome::Ended(self.commit(&producer, &key, &value, &retired))
-                }
+                Job::Commit { producer, key, value, retired } => Outcome::Ended(self.commit(&producer, &key, &value, &retired)),
                 Job::Abort(producer) => Outcome::Ended(abort(&producer)),
                 Job::Alone(record) => Outcome::Ended(self.store_alone(&record)),
             };
@@ -244,9 +244,8 @@ impl Worker {
     /// Before the slot is held nothing may be fenced, so the transactional client must not be used.
     fn store_alone(&self, record: &Record) -> Result<(), Failure> {
         let config = Config { is_exactly_once: false, ..self.config.clone() };
-        let mut kafka = config
-            .build(Deps { acks: Acks::new(64) })
-            .map_err(|error| fail(FailureKind::Transient, error.to_string()))?;
+        let mut kafka =
+            config.build(Deps { acks: Acks::new(64) }).map_err(|error| fail(FailureKind::Transient, error.to_string()))?;
         kafka.checkpoint.begin_store(record);
         let deadline = Instant::now() + FENCE_TIMEOUT;
         loop {
@@ -280,6 +279,8 @@ fn abort(producer: &Producer) -> Result<(), Failure> {
     if !life.turn(Phase::Open, Phase::Busy) && !life.turn(Phase::Broken, Phase::Busy) {
         return Err(unfit(life));
     }
+    // librdkafka may end a transaction whose first partition it is still adding, which the broker refuses and the client does not survive.
+    native::flush(&producer.client, ABORT_DRAIN);
     let result = conclude(life, || producer.client.abort_transaction(life.bounds().socket).map_err(Fault::of));
     match result {
         Ok(()) if life.turn(Phase::Busy, Phase::Ready) => Ok(()),

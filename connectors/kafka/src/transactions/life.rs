@@ -98,8 +98,7 @@ impl Life {
 
     /// Goes from one phase to another, if it stands there.
     pub(crate) fn turn(&self, from: Phase, to: Phase) -> bool {
-        from != Phase::Finished
-            && self.phase.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        from != Phase::Finished && self.phase.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// The end, from wherever it stands.
