@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relay_core::checkpoint::{Checkpoint, ReadCheckpoint, ReadError, Reading, Record, Transactional};
+use relay_core::checkpoint::{Answer, Checkpoint, ReadCheckpoint, ReadError, Reading, Record, Transactional};
 use relay_core::conformance::event;
 use relay_core::sink::{PurgeScope, Waiting};
 use relay_core::window::{Failure, FailureKind};
@@ -37,11 +37,12 @@ impl Side {
     }
 
     fn fence(&mut self) -> Result<Reading, ReadError> {
-        if self.transactions().must_renew() {
-            self.kafka.sink.renew().expect("a new client");
-        }
+        self.kafka.sink.renew().expect("a new client");
         self.transactions().begin_fence();
-        try_until(secs(60), || self.transactions().reading()).expect("an answer to the fence")
+        match try_until(secs(60), || self.transactions().answer()) {
+            Some(Answer::Fenced(reading)) => reading,
+            other => panic!("{other:?} is no answer to a fence"),
+        }
     }
 
     #[track_caller]
@@ -204,7 +205,6 @@ fn after_an_answer_that_came_too_late_only_a_new_client_goes_on_and_the_topic_te
     if failure.kind == FailureKind::Indefinite {
         let refused = event(&topic, "k", "3");
         assert_eq!(side.kafka.sink.enqueue(&refused, Ticket(side.next)), Enqueue::Waiting(Waiting::Lookup), "a finished client");
-        assert!(side.transactions().must_renew());
     }
     let stored = side.fence().expect("a reading").newest.and_then(|record| record.end_lsn);
     let visible = values(&kafka.brokers(), &topic, Isolation::Committed);

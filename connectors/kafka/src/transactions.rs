@@ -2,7 +2,7 @@
 //!
 //! A client's transaction begins with the first event that its sink takes, and ends with [`Checkpoint::begin_store`] or
 //! [`Transactional::begin_abort`]. Whatever blocks runs on the thread `relay-kafka-txn`; between an order and its outcome nothing may be
-//! produced. Once an outcome is unknown the client is finished ([`Phase::Finished`]): the sink takes nothing, no call reaches Kafka,
+//! produced. Once an outcome is unknown the client is finished (`life::Phase::Finished`): the sink takes nothing, no call reaches Kafka,
 //! and only [`Sink::renew`](relay_core::Sink::renew) followed by a fence goes on.
 
 pub(crate) mod control;
@@ -11,11 +11,11 @@ pub(crate) mod life;
 use crate::config::Config;
 use crate::producer::{Current, spawn};
 use crate::topics::Topic;
-use control::{Job, Outcome, Worker};
-use life::Phase;
-use relay_core::checkpoint::{Checkpoint, ReadError, Reading, Record, Transactional};
+use control::{Job, Worker};
+use relay_core::checkpoint::{Answer, Checkpoint, Record, RecordState, Transactional};
 use relay_core::window::Failure;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// The transactions of one pipeline. Used by the thread that has the sink.
@@ -23,11 +23,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 pub struct Transactions {
     current: Arc<Current>,
     jobs: Sender<Job>,
-    outcomes: Receiver<Outcome>,
+    answers: Receiver<Answer>,
     /// Keys of records of older epochs: removed with the next commit.
     retired: Vec<String>,
-    /// An order is under way.
-    is_busy: bool,
+    /// Number of the fence that somebody waits for.
+    wanted: Arc<AtomicU64>,
 }
 
 // === impl Transactions ===
@@ -35,23 +35,17 @@ pub struct Transactions {
 impl Transactions {
     pub(crate) fn start(config: Config, current: Arc<Current>, topic: Arc<Topic>) -> Result<Self, crate::Error> {
         let (jobs, ordered) = channel();
-        let (report, outcomes) = channel();
-        let worker = Worker::new(config, topic, report);
+        let (report, answers) = channel();
+        let wanted = Arc::new(AtomicU64::new(0));
+        let worker = Worker::new(config, topic, Arc::clone(&wanted), report);
         // Not joined: what it waits for may take longer than a process that ends should.
         spawn("relay-kafka-txn", move || worker.serve(&ordered))?;
-        Ok(Self { current, jobs, outcomes, retired: Vec::new(), is_busy: false })
+        Ok(Self { current, jobs, answers, retired: Vec::new(), wanted })
     }
 
     fn order(&mut self, job: Job) {
-        debug_assert!(!self.is_busy, "one order at a time");
-        self.is_busy = self.jobs.send(job).is_ok();
-    }
-
-    /// What the thread has answered, once.
-    fn answer(&mut self) -> Option<Outcome> {
-        let outcome = self.outcomes.try_recv().ok()?;
-        self.is_busy = false;
-        Some(outcome)
+        // The thread ends with this handle, not before.
+        let _ = self.jobs.send(job);
     }
 }
 
@@ -60,8 +54,7 @@ impl Checkpoint for Transactions {
     /// fenced for its sake.
     fn begin_store(&mut self, record: &Record) {
         let producer = self.current.get();
-        let is_before_fence = record.state == relay_core::checkpoint::RecordState::Bootstrapping;
-        let job = if is_before_fence {
+        let job = if record.state == RecordState::Bootstrapping {
             Job::Alone(Box::new(record.clone()))
         } else {
             Job::Commit { producer, key: record.key(), value: record.to_json(), retired: std::mem::take(&mut self.retired) }
@@ -71,8 +64,8 @@ impl Checkpoint for Transactions {
 
     fn outcome(&mut self) -> Option<Result<(), Failure>> {
         match self.answer()? {
-            Outcome::Ended(result) => Some(result),
-            Outcome::Fenced(_) => None,
+            Answer::Ended(result) => Some(result),
+            Answer::Fenced(_) => None,
         }
     }
 
@@ -82,19 +75,17 @@ impl Checkpoint for Transactions {
 }
 
 impl Transactional for Transactions {
-    fn must_renew(&self) -> bool {
-        self.current.get().life().is_some_and(|life| life.phase() != Phase::New)
-    }
-
     fn begin_fence(&mut self) {
-        self.order(Job::Fence(self.current.get()));
+        let number = self.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+        self.order(Job::Fence(self.current.get(), number));
     }
 
-    fn reading(&mut self) -> Option<Result<Reading, ReadError>> {
-        match self.answer()? {
-            Outcome::Fenced(result) => Some(result),
-            Outcome::Ended(_) => None,
-        }
+    fn forget_fence(&mut self) {
+        self.wanted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn answer(&mut self) -> Option<Answer> {
+        self.answers.try_recv().ok()
     }
 
     fn begin_abort(&mut self) {

@@ -5,7 +5,7 @@ mod encode;
 pub(crate) use encode::{capture_settings, format, outbox_settings};
 
 use crate::settings::{
-    Capture, Compat, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, Secret, Settings, SinkKind,
+    Capture, Compat, Create, Guarantee, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, Secret, Settings, SinkKind,
     SnapshotMode, SourceMode,
 };
 use crate::stream::{self, Routes};
@@ -235,6 +235,7 @@ pub(crate) fn kafka(settings: &Settings) -> Result<relay_kafka::Config, String> 
     config.properties = kafka.properties.0.clone();
     config.allow_unsafe = kafka.is_unsafe;
     config.in_flight_bytes = settings.delivery.in_flight.bytes();
+    config.is_exactly_once = settings.delivery.guarantee == Guarantee::ExactlyOnce;
     Ok(config)
 }
 

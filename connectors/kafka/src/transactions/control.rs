@@ -11,10 +11,11 @@ use crate::topics::{State, Topic};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::Producer as _;
 use relay_core::Acks;
-use relay_core::checkpoint::{Checkpoint as _, ReadError, Reading, Record};
+use relay_core::checkpoint::{Answer, Checkpoint as _, ReadError, Reading, Record};
 use relay_core::window::{Failure, FailureKind};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) enum Job {
     /// Take the pipeline's place at the coordinator, and read what is stored.
-    Fence(Arc<Producer>),
+    Fence(Arc<Producer>, u64),
     /// Commit what is open together with a record, and with tombstones for old ones.
     Commit {
         producer: Arc<Producer>,
@@ -36,20 +37,15 @@ pub(super) enum Job {
     Alone(Box<Record>),
 }
 
-/// What came of it.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Fenced(Result<Reading, ReadError>),
-    Ended(Result<(), Failure>),
-}
-
 /// The thread's state.
 #[derive(Debug)]
 pub(super) struct Worker {
     config: Config,
     topic: Arc<Topic>,
     reader: CheckpointReader,
-    report: Sender<Outcome>,
+    /// Number of the fence that somebody waits for.
+    wanted: Arc<AtomicU64>,
+    report: Sender<Answer>,
     /// Number of the last record.
     number: usize,
 }
@@ -68,34 +64,34 @@ const DRAIN_TURN: Duration = Duration::from_millis(100);
 // === impl Worker ===
 
 impl Worker {
-    pub(super) fn new(config: Config, topic: Arc<Topic>, report: Sender<Outcome>) -> Self {
-        Self { reader: CheckpointReader::of(&config), config, topic, report, number: 0 }
+    pub(super) fn new(config: Config, topic: Arc<Topic>, wanted: Arc<AtomicU64>, report: Sender<Answer>) -> Self {
+        Self { reader: CheckpointReader::of(&config), config, topic, wanted, report, number: 0 }
     }
 
     /// The life of the thread.
     pub(super) fn serve(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
-            let outcome = match job {
-                Job::Fence(producer) => Outcome::Fenced(self.fence(&producer)),
-                Job::Commit { producer, key, value, retired } => Outcome::Ended(self.commit(&producer, &key, &value, &retired)),
-                Job::Abort(producer) => Outcome::Ended(abort(&producer)),
-                Job::Alone(record) => Outcome::Ended(self.store_alone(&record)),
+            let answer = match job {
+                Job::Fence(producer, number) => Answer::Fenced(self.fence(&producer, number)),
+                Job::Commit { producer, key, value, retired } => Answer::Ended(self.commit(&producer, &key, &value, &retired)),
+                Job::Abort(producer) => Answer::Ended(abort(&producer)),
+                Job::Alone(record) => Answer::Ended(self.store_alone(&record)),
             };
-            if self.report.send(outcome).is_err() {
+            if self.report.send(answer).is_err() {
                 return;
             }
         }
     }
 
     /// Kafka.md, section 12, start: a new epoch, a marker in a transaction of its own, and everything up to that marker.
-    fn fence(&mut self, producer: &Producer) -> Result<Reading, ReadError> {
+    fn fence(&mut self, producer: &Producer, number: u64) -> Result<Reading, ReadError> {
         let life = life(producer).map_err(|failure| ReadError::Unusable(failure.message))?;
         let deadline = Instant::now() + FENCE_TIMEOUT;
         self.await_topic().map_err(read_error)?;
         if !life.turn(Phase::New, Phase::Busy) {
             return Err(ReadError::Unreachable("the client has been used before: a new one is needed".to_owned()));
         }
-        let outcome = self.take_over(producer, life, deadline);
+        let outcome = self.take_over(producer, life, number, deadline);
         if outcome.is_err() {
             // What became of its requests is not known, and there is nothing to keep.
             life.finish();
@@ -104,8 +100,12 @@ impl Worker {
         self.reader.read_to(&marker)
     }
 
-    fn take_over(&mut self, producer: &Producer, life: &Life, deadline: Instant) -> Result<Marker, ReadError> {
+    fn take_over(&mut self, producer: &Producer, life: &Life, number: u64, deadline: Instant) -> Result<Marker, ReadError> {
         loop {
+            if self.wanted.load(Ordering::Acquire) != number {
+                // The slot may be another instance's by now: it must not be shut out.
+                return Err(ReadError::Unreachable("the fence was called off".to_owned()));
+            }
             let turn = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), INIT_TURN);
             match producer.client.init_transactions(turn).map_err(Fault::of) {
                 Ok(()) => break,
@@ -173,7 +173,7 @@ impl Worker {
             Some(Err(failure)) => return Err(self.in_transaction(producer, life, failure)),
             None => return Err(aborted(fail(FailureKind::Transient, "the record's delivery was not reported".to_owned()))),
         }
-        let failed = producer.context().failed.load(std::sync::atomic::Ordering::Acquire);
+        let failed = producer.context().failed.load(Ordering::Acquire);
         if failed != life.failed_before() {
             return Err(aborted(fail(FailureKind::Transient, "events of the transaction were not delivered".to_owned())));
         }
@@ -266,7 +266,7 @@ pub(crate) fn begin(producer: &Producer, life: &Life) -> Result<(), Failure> {
         let kind = if fault.is_fenced() && !life.is_expired() { FailureKind::Fenced } else { FailureKind::Indefinite };
         fail(kind, fault.message)
     })?;
-    life.began(producer.context().failed.load(std::sync::atomic::Ordering::Acquire));
+    life.began(producer.context().failed.load(Ordering::Acquire));
     Ok(())
 }
 
@@ -332,6 +332,7 @@ fn aborted(failure: Failure) -> Failure {
 
 fn read_error(failure: Failure) -> ReadError {
     match failure.kind {
+        FailureKind::Fenced => ReadError::Fenced(failure.message),
         FailureKind::Denied => ReadError::Denied(failure.message),
         _ => ReadError::Unreachable(failure.message),
     }
@@ -340,6 +341,7 @@ fn read_error(failure: Failure) -> ReadError {
 fn refusal(fault: &Fault) -> ReadError {
     let message = format!("take the transactional id: {}", fault.message);
     match fault.code {
+        _ if fault.is_fenced() => ReadError::Fenced(message),
         code if is_denied(code) => ReadError::Denied(message),
         Code::InvalidTransactionTimeout => ReadError::Unusable(format!(
             "{message}; the brokers' transaction.max.timeout.ms is below relay's transaction.timeout.ms"
