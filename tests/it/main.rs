@@ -9,6 +9,7 @@ mod demo;
 mod deploy;
 mod detect;
 mod doctor;
+mod exactly;
 mod frameworks;
 mod housekeeping;
 mod init;

@@ -78,6 +78,9 @@ pub enum ReadError {
     /// What is stored cannot be used: an unknown version, a damaged record, a topic that is not compacted.
     #[error("{0}")]
     Unusable(String),
+    /// Exactly-once: another instance owns the destination.
+    #[error("{0}")]
+    Fenced(String),
 }
 
 /// What a store holds for one pipeline.
@@ -99,6 +102,16 @@ pub enum Mode {
     Log,
     /// Outbox tables, by SQL.
     Poll,
+}
+
+/// What a pipeline promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Nothing is lost; some events may come twice.
+    #[default]
+    AtLeastOnce,
+    /// For readers with `isolation.level=read_committed`: nothing is lost, and nothing comes twice.
+    ExactlyOnce,
 }
 
 /// The life of a pipeline as its checkpoint tells it.
@@ -262,6 +275,19 @@ impl Mode {
         match self {
             Mode::Log => "log",
             Mode::Poll => "poll",
+        }
+    }
+}
+
+// === impl Guarantee ===
+
+impl Guarantee {
+    /// As configuration and checkpoint write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Guarantee::AtLeastOnce => "at-least-once",
+            Guarantee::ExactlyOnce => "exactly-once",
         }
     }
 }
