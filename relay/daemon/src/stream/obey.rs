@@ -1,6 +1,7 @@
 //! Carries out the session's orders.
 
 use super::Stream;
+use super::store::Answered;
 use crate::status::Loop;
 use relay_core::session::{Input, Order};
 use std::sync::Arc;
@@ -48,12 +49,18 @@ impl Stream {
                 for gap in record.accepted_gaps.iter_mut().filter(|gap| gap.at.is_empty()) {
                     gap.at.clone_from(&record.written_at);
                 }
-                self.is_storing = true;
-                self.checkpoint.begin_store(&record);
+                if let Some(ring) = &mut self.ring {
+                    ring.mark(&self.open);
+                }
+                self.store.begin_store(&record);
             }
-            Order::Retire(keys) => self.checkpoint.retire(&keys),
+            Order::Retire(keys) => self.store.retire(&keys),
             Order::Disconnect => {
                 self.jobs.forget();
+                self.store.forget_fence();
+                if let Some(ring) = &mut self.ring {
+                    ring.clear();
+                }
                 self.copy = None;
                 if let Some(polling) = &mut self.polling {
                     polling.release();
@@ -67,6 +74,9 @@ impl Stream {
                 self.has_unnudged = false;
                 self.sink.purge(scope);
             }
+            Order::Fence => self.store.begin_fence(),
+            Order::Abort => self.store.begin_abort(),
+            Order::Replay => self.begin_replay(),
             Order::Renew => {
                 let result = self.sink.renew();
                 self.session.input(Input::Renewed(result));
@@ -75,19 +85,30 @@ impl Stream {
         }
     }
 
-    /// Passes the outcome of a store on, once it is known.
+    /// Passes on what came of orders to the checkpoint store.
     pub(super) fn checkpoint_outcome(&mut self) {
         // Looking is the loop's turn: a store may wait for a broker as long as it must.
         self.status.beat(Loop::Checkpoint);
-        if !self.is_storing {
-            return;
+        while let Some(Answered { input, outcome, took }) = self.store.answer() {
+            if let Some(outcome) = outcome {
+                self.metrics.transaction(outcome, took.as_secs_f64());
+            }
+            match &input {
+                Some(Input::Stored(result)) => {
+                    if result.is_ok() {
+                        self.metrics.checkpoint_written(crate::status::unix_us() as f64 / 1e6);
+                    }
+                    if let Some(ring) = &mut self.ring {
+                        ring.answered(result.is_ok());
+                    }
+                }
+                Some(Input::CheckpointRead(Ok(_))) => self.metrics.fenced(),
+                _ => {}
+            }
+            if let Some(input) = input {
+                self.input(input);
+            }
         }
-        let Some(result) = self.checkpoint.outcome() else { return };
-        self.is_storing = false;
-        if result.is_ok() {
-            self.metrics.checkpoint_written(crate::status::unix_us() as f64 / 1e6);
-        }
-        self.input(Input::Stored(result));
     }
 
     /// The end: a last word to the server about what is durable, and a clean end of the stream.
