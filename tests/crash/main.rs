@@ -5,6 +5,7 @@
 mod capture;
 mod housekeeping;
 mod kills;
+mod matrix;
 mod network;
 mod poll;
 mod servers;

@@ -3,7 +3,7 @@
 use relay_tests::consumer::{Isolation, Rec, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
-use relay_tests::relay::{Builder, Relay};
+use relay_tests::relay::{Builder, Fired, Relay};
 use relay_tests::seed::Seed;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
@@ -62,52 +62,102 @@ fn write(db: &Postgres, stop: &AtomicBool, writer: i64) {
     }
 }
 
-/// Kills and starts it while it snapshots, `ask`ing for another one once it streams, if that is what is to be shown.
-fn story(name: &str, has_slot: bool, toml: &str, asks: bool, kills: u64) {
-    let db = Postgres::start(Version::V15);
-    db.prepare_roles();
-    db.sql(&format!(
-        "CREATE TABLE t (id bigint PRIMARY KEY, v bigint NOT NULL) WITH (fillfactor = 70); \
-         INSERT INTO t SELECT g, 0 FROM generate_series(0, {ROWS}) g; ANALYZE t; GRANT SELECT ON t TO relay; \
-         CREATE PUBLICATION relay_{name} FOR TABLE t"
-    ));
-    if has_slot {
-        db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{name}', 'pgoutput')"));
-    }
-    let topic = format!("{name}.public.t");
-    Kafka::shared().create_topic(&topic, 1, &[]);
-    let quick = "\n[delivery]\ncheckpoint_interval = \"50ms\"\nin_flight_events = 1500\n[admin]\ntoken = \"t\"";
-    let capture = format!("{quick}\n[[capture]]\ntables = [\"public.t\"]");
-    let builder = Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(toml).toml(&capture);
-    let stop = AtomicBool::new(false);
-    let number = Seed::fresh();
-    println!("{name}: RELAY_TEST_SEED={number}");
-    let mut seed = Seed::new(number);
-    std::thread::scope(|scope| {
-        for writer in 0..2 {
-            let (db, stop) = (&db, &stop);
-            scope.spawn(move || write(db, stop, writer));
-        }
-        let mut relay = builder.spawn();
-        for _ in 0..kills {
-            if asks {
-                relay.until_state("streaming", secs(40));
-                relay.run(&["snapshot", "start", "public.t"]);
+/// A table under writers while its snapshot is taken.
+pub(crate) struct Story<'a> {
+    pub(crate) name: &'a str,
+    /// Somebody has made the slot: there is no exported snapshot.
+    pub(crate) has_slot: bool,
+    pub(crate) toml: &'a str,
+    /// Another snapshot is asked for whenever relay streams.
+    pub(crate) asks: bool,
+}
+
+// === impl Story ===
+
+impl Story<'_> {
+    /// Kills and starts it at any moment.
+    fn killed(&self, kills: u64) {
+        self.run(|relay, seed| {
+            for _ in 0..kills {
+                self.ask(relay);
+                std::thread::sleep(Duration::from_millis(seed.between(50, 1_200)));
+                relay.kill_9();
+                relay.start_again();
             }
-            std::thread::sleep(Duration::from_millis(seed.between(50, 1_200)));
-            relay.kill_9();
-            relay.start_again();
-        }
-        relay.until_state("streaming", secs(60));
-        std::thread::sleep(Duration::from_millis(300));
-        stop.store(true, Ordering::Relaxed);
-        until_done(&relay);
-        let mut verdict = Ok(());
-        until(&format!("the topic to equal the table; {}", relay.logs()), secs(60), || {
-            verdict = judge(&db, &read_all(&Kafka::shared().brokers(), &[&topic], Isolation::Committed));
-            verdict.is_ok().then_some(())
         });
-    });
+    }
+
+    /// Lets it die at failpoints, each at one of its first passes; answers how it died.
+    pub(crate) fn killed_at(&self, plan: &[(&'static str, u64)]) -> Vec<(&'static str, Fired)> {
+        let mut deaths = Vec::new();
+        self.run(|relay, seed| {
+            for &(point, passes) in plan {
+                relay.plan(&format!("{point}=abort@{}", seed.between(1, passes))).start_again();
+                self.ask(relay);
+                let fired = relay.until_aborted(secs(60)).unwrap_or_else(|| panic!("{point} was not passed\n{}", relay.logs()));
+                deaths.push((point, fired));
+            }
+            relay.plan("").start_again();
+        });
+        deaths
+    }
+
+    fn ask(&self, relay: &mut Relay) {
+        if self.asks {
+            relay.until_state("streaming", secs(40));
+            relay.run(&["snapshot", "start", "public.t"]);
+        }
+    }
+
+    fn run(&self, kill: impl FnOnce(&mut Relay, &mut Seed)) {
+        let Story { name, has_slot, toml, .. } = self;
+        let db = Postgres::start(Version::V15);
+        db.prepare_roles();
+        db.sql(&format!(
+            "CREATE TABLE t (id bigint PRIMARY KEY, v bigint NOT NULL) WITH (fillfactor = 70); \
+             INSERT INTO t SELECT g, 0 FROM generate_series(0, {ROWS}) g; ANALYZE t; GRANT SELECT ON t TO relay; \
+             CREATE PUBLICATION relay_{name} FOR TABLE t"
+        ));
+        if *has_slot {
+            db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{name}', 'pgoutput')"));
+        }
+        let topic = format!("{name}.public.t");
+        Kafka::shared().create_topic(&topic, 1, &[]);
+        let quick = "\n[delivery]\ncheckpoint_interval = \"50ms\"\nin_flight_events = 1500\n[admin]\ntoken = \"t\"";
+        let capture = format!("{quick}\n[[capture]]\ntables = [\"public.t\"]");
+        let builder = Builder::new(name).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(toml).toml(&capture);
+        let stop = AtomicBool::new(false);
+        let number = Seed::fresh();
+        println!("{name}: RELAY_TEST_SEED={number}");
+        let mut seed = Seed::new(number);
+        std::thread::scope(|scope| {
+            for writer in 0..2 {
+                let (db, stop) = (&db, &stop);
+                scope.spawn(move || write(db, stop, writer));
+            }
+            let _stops = Stops(&stop);
+            let mut relay = builder.spawn();
+            kill(&mut relay, &mut seed);
+            relay.until_state("streaming", secs(60));
+            std::thread::sleep(Duration::from_millis(300));
+            stop.store(true, Ordering::Relaxed);
+            until_done(&relay);
+            let mut verdict = Ok(());
+            until(&format!("the topic to equal the table; {}", relay.logs()), secs(60), || {
+                verdict = judge(&db, &read_all(&Kafka::shared().brokers(), &[&topic], Isolation::Committed));
+                verdict.is_ok().then_some(())
+            });
+        });
+    }
+}
+
+/// Ends the writers when a story fails, too: the scope waits for them.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn until_done(relay: &Relay) {
@@ -116,15 +166,15 @@ fn until_done(relay: &Relay) {
 
 #[test]
 fn a_first_snapshot_and_its_hand_over_survive_kills() {
-    story("kfirst", false, "[snapshot]\nchunk = 500\nthreads = 2", false, 8);
+    Story { name: "kfirst", has_slot: false, toml: "[snapshot]\nchunk = 500\nthreads = 2", asks: false }.killed(8);
 }
 
 #[test]
 fn a_snapshot_between_watermarks_survives_kills() {
-    story("kbeside", true, "[snapshot]\nchunk = 500", false, 8);
+    Story { name: "kbeside", has_slot: true, toml: "[snapshot]\nchunk = 500", asks: false }.killed(8);
 }
 
 #[test]
 fn requested_snapshots_survive_kills() {
-    story("kasked", true, "[snapshot]\nmode = \"never\"\nchunk = 500", true, 6);
+    Story { name: "kasked", has_slot: true, toml: "[snapshot]\nmode = \"never\"\nchunk = 500", asks: true }.killed(6);
 }

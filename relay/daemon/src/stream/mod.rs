@@ -39,6 +39,7 @@ use plans::Plans;
 use relay_core::checkpoint::Checkpoint;
 use relay_core::session::{Busy, Fault, Input, Session, State};
 use relay_core::{Event, Kind, Lsn, Position, Sink};
+use relay_failpoint::fail_point;
 use relay_pgwire::CopyBoth;
 use relay_postgres::poll::Hold;
 use relay_postgres::{Assembler, Source};
@@ -348,6 +349,7 @@ impl Stream {
                 }
                 self.copy = Some(*copy);
                 self.blocked = None;
+                fail_point!("takeover-wait" if self.session.state() == State::Standby);
                 self.input(Input::Held(Ok(())));
             }
             Done::Locked(result) => self.locked(result),
@@ -389,6 +391,7 @@ impl Stream {
                 self.confirm.connected(poller.backend_pid());
                 self.status.saw(Peer::Source);
                 self.blocked = None;
+                fail_point!("takeover-wait" if self.session.state() == State::Standby);
                 if let Some(polling) = &mut self.polling {
                     polling.held(poller, &self.session);
                 }

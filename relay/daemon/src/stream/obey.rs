@@ -3,6 +3,7 @@
 use super::Stream;
 use crate::status::Loop;
 use relay_core::session::{Input, Order};
+use relay_failpoint::fail_point;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,9 +50,13 @@ impl Stream {
                     gap.at.clone_from(&record.written_at);
                 }
                 self.is_storing = true;
+                fail_point!("before-checkpoint");
                 self.checkpoint.begin_store(&record);
             }
-            Order::Retire(keys) => self.checkpoint.retire(&keys),
+            Order::Retire(keys) => {
+                self.checkpoint.retire(&keys);
+                fail_point!("tombstone-write" if !keys.is_empty());
+            }
             Order::Disconnect => {
                 self.jobs.forget();
                 self.copy = None;
@@ -66,6 +71,7 @@ impl Stream {
             Order::Purge(scope) => {
                 self.has_unnudged = false;
                 self.sink.purge(scope);
+                fail_point!("rewind");
             }
             Order::Renew => {
                 let result = self.sink.renew();
@@ -87,6 +93,10 @@ impl Stream {
         if result.is_ok() {
             self.metrics.checkpoint_written(crate::status::unix_us() as f64 / 1e6);
         }
+        fail_point!("after-checkpoint" if result.is_ok());
+        // The two records of a start: while nothing is held yet, and while the slot is held and nothing is sent.
+        fail_point!("bootstrap-record" if self.session.state() == relay_core::session::State::Connecting && !self.session.is_leader());
+        fail_point!("epoch-write" if self.session.state() == relay_core::session::State::Connecting && self.session.is_leader());
         self.input(Input::Stored(result));
     }
 

@@ -7,6 +7,7 @@ use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input};
 use relay_core::{Change, Kind, Lsn, Poison, PoisonReason, Position, Transaction};
 use relay_encode::dlq::Origin;
+use relay_failpoint::fail_point;
 use relay_pgwire::{Body, CopyBoth, ServerError};
 use relay_postgres::snapshot::WATERMARK_PREFIX;
 use relay_postgres::{Assembler, Step, TableId};
@@ -133,6 +134,7 @@ impl Stream {
             };
             let size = frame.size;
             let is_data = matches!(frame.body, Body::XLogData { .. } | Body::Oversize { .. });
+            fail_point!("after-read" if is_data);
             let flow = match frame.body {
                 Body::XLogData { wal_start, send_time_us, payload, .. } => {
                     self.message(Place { lsn: wal_start, send_time_us }, payload)

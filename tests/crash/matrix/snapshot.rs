@@ -1,0 +1,17 @@
+//! A table is read as a whole, under writers, and relay dies at its chunks and marks.
+
+use super::{Book, Kill, Mode};
+use crate::snapshot::Story;
+
+pub(super) fn run(mode: Mode, kills: &[Kill], book: &mut Book) {
+    if kills.is_empty() {
+        return;
+    }
+    let name = format!("chunks{}", mode.name());
+    let plan: Vec<(&'static str, u64)> = kills.iter().map(|kill| (kill.point, kill.passes)).collect();
+    let toml = format!("{}\n[snapshot]\nmode = \"never\"\nchunk = 500", mode.toml());
+    let story = Story { name: &name, has_slot: true, toml: &toml, asks: true };
+    for (point, fired) in story.killed_at(&plan) {
+        book.killed(mode, point, &fired);
+    }
+}
