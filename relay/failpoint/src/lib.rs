@@ -1,7 +1,7 @@
 //! Places in the code where a test makes the process die, wait or fail. Without the feature `enabled` there are none.
 //!
-//! `fail_point!("after-produce")` may end or delay the process; `fail_point!("x" if condition)` only then; `fail_point!("x", Err(fault))` may
-//! also leave the function it stands in, with that value. What happens at which point is told by the environment, see [`VARIABLE`].
+//! `fail_point!("after-produce")` may end or delay the process; `fail_point!("x" if condition)` only then; `fail_point!("x", Err(fault))`
+//! may also leave the function it stands in, with that value. What happens at which point is told by the environment, see `VARIABLE`.
 //!
 //! The crate `fail` does the same with a lock and a map at each pass. It counts no passes and has no action that ends the process, and what
 //! is behind the macro may be replaced by it at any time.

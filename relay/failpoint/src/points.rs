@@ -48,18 +48,14 @@ static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {
 
 /// The number of a point. Evaluated while compiling, where an unknown name is an error.
 pub const fn index(name: &str) -> usize {
-    match search(name) {
+    match find(name) {
         Some(point) => point,
         None => panic!("not a name of a failpoint"),
     }
 }
 
 /// The number of a point, if there is one of that name.
-pub(crate) fn find(name: &str) -> Option<usize> {
-    search(name)
-}
-
-const fn search(name: &str) -> Option<usize> {
+pub(crate) const fn find(name: &str) -> Option<usize> {
     let mut at = 0;
     while at < NAMES.len() {
         if is_same(NAMES[at].as_bytes(), name.as_bytes()) {
