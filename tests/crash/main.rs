@@ -11,3 +11,4 @@ mod poll;
 mod servers;
 mod snapshot;
 mod story;
+mod takeover;

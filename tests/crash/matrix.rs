@@ -9,21 +9,12 @@ mod refusal;
 mod snapshot;
 mod takeover;
 
-use relay_tests::relay::{Builder, Fired, Relay};
+use crate::story::Mode::{self, ExactlyOnce, Log, Poll};
+use relay_tests::relay::{Fired, Relay};
 use relay_tests::wait::secs;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
-
-/// How a pipeline runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Mode {
-    Log,
-    ExactlyOnce,
-    Poll,
-}
-
-use Mode::{ExactlyOnce, Log, Poll};
 
 /// What must go on for a point to be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,31 +105,6 @@ pub(crate) struct Kill {
     passes: u64,
 }
 
-// === impl Mode ===
-
-impl Mode {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Log => "log",
-            ExactlyOnce => "exactlyonce",
-            Poll => "poll",
-        }
-    }
-
-    /// The settings that make it.
-    pub(crate) fn toml(self) -> &'static str {
-        match self {
-            Log => "",
-            ExactlyOnce => "delivery.guarantee = \"exactly-once\"",
-            Poll => "source.mode = \"poll\"\nsource.poll.interval = \"20ms\"\nsource.poll.batch = 50",
-        }
-    }
-
-    pub(crate) fn apply(self, builder: Builder) -> Builder {
-        builder.toml(self.toml())
-    }
-}
-
 // === impl Book ===
 
 impl Book {
@@ -189,7 +155,7 @@ fn kills(scene: Scene, mode: Mode, total: usize) -> Vec<Kill> {
     let cells: Vec<(&Row, Mode)> = MATRIX
         .iter()
         .flat_map(|row| row.modes.iter().map(move |&mode| (row, mode)))
-        .filter(|(_, mode)| is_built(*mode))
+        .filter(|(_, mode)| mode.is_built())
         .collect();
     let mut kills: Vec<(usize, Kill)> = Vec::new();
     for (at, (row, its)) in cells.iter().enumerate() {
@@ -201,11 +167,6 @@ fn kills(scene: Scene, mode: Mode, total: usize) -> Vec<Kill> {
     // Round by round: two kills at one point do not follow each other.
     kills.sort_by_key(|(round, _)| *round);
     kills.into_iter().map(|(_, kill)| kill).collect()
-}
-
-/// Whether this build has that mode.
-fn is_built(mode: Mode) -> bool {
-    mode != ExactlyOnce
 }
 
 /// Starts it with a plan to die there, and waits for that.
@@ -226,11 +187,11 @@ fn died(relay: &mut Relay, point: &str) -> Fired {
 
 #[test]
 fn no_kill_at_any_failpoint_loses_or_reorders() {
-    let cells: usize = MATRIX.iter().map(|row| row.modes.iter().filter(|mode| is_built(**mode)).count()).sum();
+    let cells: usize = MATRIX.iter().map(|row| row.modes.iter().filter(|mode| mode.is_built()).count()).sum();
     let total = std::env::var("RELAY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(cells);
     let started = Instant::now();
     let book = std::thread::scope(|scope| {
-        let modes = ALL.iter().copied().filter(|mode| is_built(*mode));
+        let modes = ALL.iter().copied().filter(|mode| mode.is_built());
         let lanes: Vec<_> = modes.map(|mode| scope.spawn(move || lane(mode, total))).collect();
         lanes.into_iter().fold(Book::default(), |mut book, lane| {
             match lane.join() {

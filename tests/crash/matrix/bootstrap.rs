@@ -1,7 +1,7 @@
 //! A first start dies between the steps that make record, publication and slot: the next one goes on, with one slot and one publication.
 
-use super::{Book, Kill, Mode, died};
-use crate::story::QUICK;
+use super::{Book, Kill, died};
+use crate::story::{Mode, QUICK};
 use relay_tests::consumer::{Isolation, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;

@@ -1,8 +1,8 @@
 //! Rows are written and published without a pause while relay dies at one point after the other.
 
 use super::cost::{self, Death};
-use super::{Book, Kill, Mode, die};
-use crate::story::{QUICK, load};
+use super::{Book, Kill, die};
+use crate::story::{Mode, QUICK, load};
 use relay_tests::consumer::{Isolation, Reader};
 use relay_tests::kafka::Kafka;
 use relay_tests::oracle::Report;

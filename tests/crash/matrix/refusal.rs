@@ -1,7 +1,7 @@
 //! The broker refuses a batch for one record, and relay dies while it goes back or is about to send one record at a time.
 
-use super::{Book, Kill, Mode, die};
-use crate::story::QUICK;
+use super::{Book, Kill, die};
+use crate::story::{Mode, QUICK};
 use relay_tests::consumer::{Isolation, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::outbox::Outbox;

@@ -1,7 +1,8 @@
 //! A table is read as a whole, under writers, and relay dies at its chunks and marks.
 
-use super::{Book, Kill, Mode};
+use super::{Book, Kill};
 use crate::snapshot::Story;
+use crate::story::Mode;
 
 pub(super) fn run(mode: Mode, kills: &[Kill], book: &mut Book) {
     if kills.is_empty() {

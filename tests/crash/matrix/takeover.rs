@@ -1,7 +1,7 @@
 //! An instance that waited dies the moment it has the slot or the lock: the next one takes over all the same.
 
-use super::{Book, Kill, Mode, died};
-use crate::story::{QUICK, judge, load, topic};
+use super::{Book, Kill, died};
+use crate::story::{Mode, QUICK, judge, load, topic};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
 use relay_tests::relay::Builder;
