@@ -35,7 +35,7 @@ impl Mode {
     }
 
     pub(crate) fn is_built(self) -> bool {
-        self != Mode::ExactlyOnce
+        true
     }
 
     /// As part of a pipeline's name.

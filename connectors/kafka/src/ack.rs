@@ -5,6 +5,7 @@ use crate::health::Health;
 use crate::lookup::Ask;
 use crate::producer::Client;
 use crate::security::Security;
+use crate::transactions::life::Life;
 use rdkafka::Message;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) fatal: OnceLock<String>,
     /// The last topic put in doubt: a whole batch fails with one code, and one question is enough.
     pub(crate) doubted: Mutex<Option<(String, FailureKind, Instant)>>,
+    /// What a transactional client may do next; `None` where there are no transactions.
+    pub(crate) life: Option<Life>,
 }
 
 /// The outcome of the checkpoint record under way, by its opaque.
@@ -74,10 +77,19 @@ impl Context {
         if self.fatal.get().is_some() && matches!(kind, FailureKind::Purged | FailureKind::Transient) {
             kind = FailureKind::Fatal;
         }
+        // A broker that times a transaction out takes its epoch away, just as a successor does.
+        if kind == FailureKind::Fenced && self.life.as_ref().is_some_and(Life::is_expired) {
+            kind = FailureKind::Indefinite;
+        }
         self.health.add_failed(kind);
         match kind {
             FailureKind::Denied | FailureKind::UnknownTopic | FailureKind::Rejected => self.doubt(topic, kind, code),
-            FailureKind::Purged | FailureKind::Fatal | FailureKind::Transient | FailureKind::Fenced => {}
+            FailureKind::Purged
+            | FailureKind::Fatal
+            | FailureKind::Transient
+            | FailureKind::Fenced
+            | FailureKind::Aborted
+            | FailureKind::Indefinite => {}
         }
         let message = match (kind, self.fatal.get()) {
             (FailureKind::Fatal, Some(reason)) => reason.clone(),
@@ -100,8 +112,13 @@ impl Context {
     /// Fails an event that a dead client does not take.
     pub(crate) fn fail_at_once(&self, ticket: Ticket, reason: &str) {
         let message = self.fatal.get_or_init(|| reason.to_owned()).clone();
-        self.health.add_failed(FailureKind::Fatal);
-        self.report(ticket.0, Err(Failure { kind: FailureKind::Fatal, message }));
+        self.refuse(ticket, Failure { kind: FailureKind::Fatal, message });
+    }
+
+    /// Fails an event that cannot be taken, so that the caller learns of it where it learns of every failure.
+    pub(crate) fn refuse(&self, ticket: Ticket, failure: Failure) {
+        self.health.add_failed(failure.kind);
+        self.report(ticket.0, Err(failure));
     }
 
     fn report(&self, opaque: usize, outcome: Result<(), Failure>) {
@@ -149,6 +166,12 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // A connection that did not come about carried no request.
+        if let Some(life) = &self.life
+            && !(reason.contains("Connect to ") && reason.contains(" failed"))
+        {
+            life.lost_connection();
+        }
         let error = Error::global(error.rdkafka_error_code(), reason);
         // rdkafka reports each error twice to a producer's context, and librdkafka each failed connection attempt.
         if self.health.note(error.clone()) {

@@ -42,6 +42,10 @@ pub enum FailureKind {
     Denied,
     /// The client is dead and must be replaced.
     Fatal,
+    /// Exactly-once: the Kafka transaction was aborted, or must be; nothing of it is visible, and the client goes on after an abort.
+    Aborted,
+    /// Exactly-once: what became of the Kafka transaction is not known, and this client may never begin another one (kafka.md, section 12).
+    Indefinite,
     /// Another instance owns the destination.
     Fenced,
     /// Anything else that a second try may cure.
@@ -324,6 +328,18 @@ impl Window {
         self.base = self.next;
         self.bytes = 0;
         self.frontier
+    }
+
+    /// Exactly-once: drops the window back to what was committed, below the frontier: what was acknowledged behind it was aborted.
+    pub fn rewind_to(&mut self, frontier: Frontier) {
+        self.rewind();
+        self.frontier = frontier;
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Takes the failed deliveries reported since the last call.

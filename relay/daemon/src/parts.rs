@@ -8,8 +8,9 @@ use crate::settings::{
     Capture, Compat, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, Secret, Settings, SinkKind,
     SnapshotMode, SourceMode,
 };
-use crate::stream::{self, Routes};
+use crate::stream::{self, Routes, Store};
 use crate::supervise::SinkParts;
+use relay_core::checkpoint::Guarantee;
 use relay_core::session;
 use relay_core::{Acks, Lsn};
 use relay_encode::{Captures, Order, Route};
@@ -147,6 +148,14 @@ pub(crate) fn snapshot(settings: &Settings, routes: &Arc<Routes>) -> Option<stre
     })
 }
 
+/// What is promised.
+fn guarantee(settings: &Settings) -> Guarantee {
+    match settings.delivery.guarantee {
+        crate::settings::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
+        crate::settings::Guarantee::ExactlyOnce => Guarantee::ExactlyOnce,
+    }
+}
+
 /// What the session must know.
 pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Reads, accept_gap: Option<Lsn>) -> session::Config {
     let seed = RandomState::new().build_hasher().finish();
@@ -155,6 +164,8 @@ pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Read
         name: settings.name.clone(),
         instance: format!("{:08x}", seed >> 32),
         reads,
+        guarantee: guarantee(settings),
+        commit_interval_ms: settings.delivery.commit_interval.as_millis() as u64,
         slot: settings.source.log.slot.clone(),
         publication: settings.source.log.publication.clone(),
         may_create: settings.source.log.create == Create::IfMissing,
@@ -235,6 +246,7 @@ pub(crate) fn kafka(settings: &Settings) -> Result<relay_kafka::Config, String> 
     config.properties = kafka.properties.0.clone();
     config.allow_unsafe = kafka.is_unsafe;
     config.in_flight_bytes = settings.delivery.in_flight.bytes();
+    config.is_exactly_once = guarantee(settings) == Guarantee::ExactlyOnce;
     Ok(config)
 }
 
@@ -253,10 +265,14 @@ pub(crate) fn sink(settings: &Settings, acks: Arc<Acks>) -> Result<SinkParts, St
         let sink = relay_stdout::StdoutSink::new(std::io::stdout(), acks);
         return Ok((
             Box::new(sink),
-            Box::new(relay_stdout::NoCheckpoint::default()),
+            Store::plain(relay_stdout::NoCheckpoint::default()),
             Box::new(relay_stdout::NoCheckpoint::default()),
         ));
     }
     let kafka = kafka(settings)?.build(relay_kafka::Deps { acks }).map_err(|error| error.to_string())?;
-    Ok((Box::new(kafka.sink), Box::new(kafka.checkpoint), Box::new(kafka.reader)))
+    let store = match kafka.transactions {
+        Some(transactions) => Store::transactional(transactions),
+        None => Store::plain(kafka.checkpoint),
+    };
+    Ok((Box::new(kafka.sink), store, Box::new(kafka.reader)))
 }

@@ -1,7 +1,8 @@
 //! Places in the code where a test makes the process die, wait or fail. Without the feature `enabled` there are none.
 //!
-//! `fail_point!("after-produce")` may end or delay the process; `fail_point!("x" if condition)` only then; `fail_point!("x", Err(fault))`
-//! may also leave the function it stands in, with that value. What happens at which point is told by the environment, see `VARIABLE`.
+//! `fail_point!("after-produce")` may end or delay the process; `fail_point!("x" if condition)` only then; `fail_point!("x" beside)`
+//! does so a moment later from another thread, while a call that blocks is under way; `fail_point!("x", Err(fault))` may also leave the
+//! function it stands in, with that value. What happens at which point is told by the environment, see `VARIABLE`.
 //!
 //! The crate `fail` does the same with a lock and a map at each pass. It counts no passes and has no action that ends the process, and what
 //! is behind the macro may be replaced by it at any time.
@@ -28,6 +29,12 @@ macro_rules! fail_point {
         if $condition {
             $crate::fail_point!($name);
         }
+    };
+    ($name:literal beside) => {
+        let _ = ::std::thread::Builder::new().spawn(|| {
+            ::std::thread::sleep(::std::time::Duration::from_millis(1));
+            $crate::fail_point!($name);
+        });
     };
     ($name:literal, $value:expr) => {{
         const POINT: usize = $crate::index($name);

@@ -1,5 +1,6 @@
 //! Whether server, slot and checkpoint agree, and where to start if they do (postgres.md, section 7).
 
+use super::start::unrecorded;
 use super::{Fault, Note, Reads, Server, Session};
 use crate::checkpoint::{AcceptedGap, Mode, Record};
 use crate::error::Kind;
@@ -42,6 +43,9 @@ impl Session {
         let stored = record.as_ref().and_then(Record::frontier);
         let (Some(record), Some(mut stored)) = (record, stored) else {
             if !self.is_bootstrap && self.reading.newest.is_none() {
+                if self.is_exactly_once() {
+                    return Err(unrecorded(&self.config.slot, slot.confirmed_flush));
+                }
                 self.note(Note::Adopted(slot.confirmed_flush));
             }
             self.progress.accepted_gaps.clear();

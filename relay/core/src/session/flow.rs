@@ -21,13 +21,15 @@ pub(super) struct Flow {
     /// Records of the change behind `inside` that the last connection sent before it was lost in the middle of that change.
     cut: u64,
     /// The transaction being received.
-    open: Option<Open>,
+    pub(super) open: Option<Open>,
     /// Highest commit begun on this connection.
     last_begun: Lsn,
+    /// What comes again begins inside the transaction of that commit, with the change of that index.
+    begins_at: Option<(Lsn, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
+pub(super) struct Open {
     commit_lsn: Lsn,
     next_seq: u64,
     /// Records of the current change that were sent.
@@ -65,6 +67,7 @@ pub enum Admission {
 impl Flow {
     pub(super) fn connected(&mut self) {
         self.received = Lsn::ZERO;
+        self.begins_at = None;
         self.last_begun = Lsn::ZERO;
         if let Some(open) = self.open.take().filter(|open| !open.is_covered && open.next_seq >= open.skip_below) {
             self.cut = open.parts;
@@ -78,6 +81,17 @@ impl Flow {
 
     pub(super) fn disconnected(&mut self) {
         self.received = Lsn::ZERO;
+    }
+
+    /// The transaction being read, and the index of its next change.
+    pub(super) fn place(&self) -> Option<(Lsn, u64)> {
+        self.open.map(|open| (open.commit_lsn, open.next_seq))
+    }
+
+    /// Frames that were read on this connection come again, from there on.
+    pub(super) fn replay(&mut self, begins_at: Option<(Lsn, u64)>) {
+        self.last_begun = Lsn::ZERO;
+        self.begins_at = begins_at;
     }
 
     /// Whether the head of a transaction was handled and its rest not.
@@ -131,7 +145,8 @@ impl Session {
         let skip_below = seen.map_or(0, |inside| inside.seq.saturating_add(1));
         let cut = if is_continued { self.flow.cut } else { 0 };
         let parts = if skip_below == 0 { cut } else { 0 };
-        self.flow.open = Some(Open { commit_lsn, next_seq: 0, parts, is_covered, skip_below, cut });
+        let next_seq = self.flow.begins_at.take().filter(|(begun, _)| *begun == commit_lsn).map_or(0, |(_, seq)| seq);
+        self.flow.open = Some(Open { commit_lsn, next_seq, parts, is_covered, skip_below, cut });
         Ok(Begun::Read)
     }
 
@@ -159,6 +174,9 @@ impl Session {
     pub fn has_room(&self, bytes: usize) -> bool {
         // A drain finishes the change at hand and begins no other.
         if self.drain.is_some() && !self.is_streaming() {
+            return false;
+        }
+        if self.is_exactly_once() && !self.transaction_has_room() {
             return false;
         }
         if let Some(until) = self.isolate_until
@@ -203,6 +221,7 @@ impl Session {
     pub fn sent_beside(&mut self, bytes: usize) {
         let seq = self.flow.open.map_or(0, |open| open.next_seq);
         self.window.sent(seq, false, bytes);
+        self.sent_into_transaction(bytes);
         if self.copying.is_careful() {
             self.copying.sent_careful();
         }
@@ -228,11 +247,13 @@ impl Session {
             debug_assert!(!open.is_covered && open.next_seq >= open.skip_below, "an event is sent once");
             open.parts += 1;
             self.window.sent(open.next_seq, is_last, bytes);
+            self.sent_into_transaction(bytes);
             if self.copying.is_careful() {
                 self.copying.sent_careful();
             }
         } else if self.copying.is_exporting() {
             self.window.sent(0, true, bytes);
+            self.sent_into_transaction(bytes);
         }
     }
 

@@ -16,6 +16,7 @@ mod recover;
 mod resume;
 mod snapshot;
 mod start;
+mod transaction;
 
 pub use flow::{Admission, Begun};
 pub use poll::{Rows, Tick, Work, row_order, row_position};
@@ -25,7 +26,7 @@ pub use snapshot::{
     Chunk, ChunkRead, Listed, Listing, Look, RowAdmission, SnapshotConfig, SnapshotMode, SnapshotProgress, Watermark,
 };
 
-use crate::checkpoint::{AcceptedGap, LogPoll, Mode, ReadError, Reading, Record, RecordState};
+use crate::checkpoint::{AcceptedGap, Guarantee, LogPoll, Mode, ReadError, Reading, Record, RecordState};
 use crate::error::Kind;
 use crate::lsn::Lsn;
 use crate::position::Position;
@@ -43,6 +44,10 @@ pub struct Config {
     pub instance: String,
     /// How the source is read.
     pub reads: Reads,
+    /// What is promised. Exactly-once needs a sink with transactions, and refuses [`Reads::Poll`] with claims before a session begins.
+    pub guarantee: Guarantee,
+    /// Exactly-once: how long a Kafka transaction stays open, from its first event on.
+    pub commit_interval_ms: u64,
     /// Slot name.
     pub slot: String,
     /// Publication name.
@@ -144,7 +149,7 @@ pub struct Fault {
 pub enum Input {
     /// [`Order::Inspect`] is done.
     Inspected(Result<Server, Fault>),
-    /// [`Order::ReadCheckpoint`] is done.
+    /// [`Order::ReadCheckpoint`] or [`Order::Fence`] is done.
     CheckpointRead(Result<Reading, ReadError>),
     /// [`Order::Store`] is done.
     Stored(Result<(), Failure>),
@@ -156,6 +161,8 @@ pub enum Input {
     Held(Result<(), Busy>),
     /// [`Order::Renew`] is done.
     Renewed(Result<(), String>),
+    /// [`Order::Abort`] is done. Any failure but [`FailureKind::Fenced`](crate::window::FailureKind::Fenced) counts as indefinite.
+    Aborted(Result<(), Failure>),
     /// The stream's connection is gone.
     Lost(Fault),
     /// The [`Order::ListTables`] of that number is done.
@@ -200,8 +207,19 @@ pub enum Order {
     Inspect,
     /// Read the checkpoint store to its end.
     ReadCheckpoint,
-    /// Make this record durable.
+    /// Make this record durable. In exactly-once: begin a Kafka transaction unless one is open, produce the record into it and commit it;
+    /// everything sent is acknowledged by then, and nothing is sent before the answer. Only a record in state
+    /// [`RecordState::Bootstrapping`] is written plainly, outside of any transaction, in both guarantees.
     Store(Box<Record>),
+    /// Exactly-once: shut every older client out (`init_transactions`), commit a marker in a first transaction, and read the checkpoint store
+    /// as committed up to that marker. The answer is [`Input::CheckpointRead`], without the marker. Comes right behind each
+    /// [`Order::Renew`], with the slot held.
+    Fence,
+    /// Exactly-once: abort the open Kafka transaction, if there is one. Comes when nothing is outstanding, and is always answered.
+    Abort,
+    /// Exactly-once, reading the log: the frames that [`Session::kept`] said yes to since the last durable [`Order::Store`] come again, through
+    /// the same path, and then the connection goes on where it stands.
+    Replay,
     /// Remove the records of older epochs.
     Retire(Vec<String>),
     /// Create the publication.
@@ -282,6 +300,14 @@ pub enum Note {
     Fault(Fault, u64),
     /// A store failed and is repeated.
     StoreFailed(String),
+    /// Exactly-once: the source transaction with this commit does not fit one Kafka transaction; its parts become visible one by one.
+    Split(Lsn),
+    /// Exactly-once: another client takes the place of one of whose last commit nobody knows what became.
+    Doubt,
+    /// Exactly-once: whether that commit had happened.
+    Settled(bool),
+    /// The checkpoint was written under the other guarantee: what that had in flight may come twice.
+    GuaranteeChanged(String),
     /// A snapshot begins, or goes on after a restart.
     SnapshotBegins {
         /// Its number.
@@ -347,6 +373,7 @@ pub struct Session {
     book: poll::Book,
     progress: progress::Progress,
     copying: snapshot::Copying,
+    transaction: transaction::Transaction,
     server: Option<Server>,
     reading: Reading,
     /// Whether another holder was met since the last time the stream was ours.
@@ -399,7 +426,17 @@ enum Phase {
         since_ms: u64,
         then: AfterRewind,
     },
-    Renewing,
+    /// A new client is taken; in exactly-once to shut the older ones out, `next` being what follows.
+    Renewing {
+        next: Next,
+        is_ordered: bool,
+    },
+    /// Exactly-once: older clients are being shut out.
+    Fencing(Next),
+    /// Exactly-once: what was sent is being aborted.
+    Aborting {
+        then: AfterRewind,
+    },
     StoringLast,
     Stopped {
         retry_ms: u64,
@@ -418,6 +455,8 @@ enum Next {
     Checks,
     /// Going on after a lost connection.
     Resume,
+    /// Exactly-once: going on from `stored` with what was kept, the slot being held still.
+    Replay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -426,7 +465,11 @@ enum AfterRewind {
     RenewAndStream,
     StartOver,
     StandBy,
-    Stop { retry_ms: u64 },
+    Stop {
+        retry_ms: u64,
+    },
+    /// A drain's time is up.
+    End,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -457,6 +500,7 @@ impl Session {
             book: poll::Book::new(),
             progress: progress::Progress::default(),
             copying,
+            transaction: transaction::Transaction::default(),
             server: None,
             reading: Reading::default(),
             was_standby: false,
@@ -490,6 +534,7 @@ impl Session {
             Input::SlotReady(result) => self.slot_ready(result),
             Input::Held(result) => self.held(result),
             Input::Renewed(result) => self.renewed(result),
+            Input::Aborted(result) => self.aborted(result),
             Input::Lost(fault) => self.lost(fault),
             Input::Listed(number, result) => self.tables_listed(number, result),
             Input::Looked(number, result) => self.looked(number, result),
@@ -513,11 +558,13 @@ impl Session {
                 Next::Start | Next::SurelyMissing => self.start_over(),
                 Next::Checks => self.inspect(then),
                 Next::Resume => self.hold_again(),
+                Next::Replay => self.replay(),
             },
             Phase::Standby { retry_ms } if now_ms >= retry_ms => self.hold(Lsn::ZERO, Next::Start),
-            Phase::Settling { until_ms } if now_ms >= until_ms => self.read_again(),
+            Phase::Settling { until_ms } if now_ms >= until_ms => self.settled(),
             Phase::Stopped { retry_ms } if now_ms >= retry_ms => self.start_over(),
             Phase::Rewinding { since_ms, then } => self.rewinding(since_ms, then, outstanding),
+            Phase::Renewing { is_ordered: false, .. } => self.renew_when_answered(),
             Phase::Streaming => self.streaming(),
             // The record by which the log takes over; a drain has its own pace.
             Phase::StoringLast if self.drain.is_none() && self.may_store_again() => {
@@ -537,12 +584,17 @@ impl Session {
         }
         match self.phase {
             Phase::Streaming if self.copying.holds_stream() => State::Snapshot,
-            Phase::Streaming | Phase::Rewinding { then: AfterRewind::Stream | AfterRewind::RenewAndStream, .. } => {
-                State::Streaming
-            }
-            Phase::Standby { .. } | Phase::Rewinding { then: AfterRewind::StandBy, .. } => State::Standby,
+            Phase::Streaming
+            | Phase::Waiting { then: Next::Replay, .. }
+            | Phase::Rewinding { then: AfterRewind::Stream | AfterRewind::RenewAndStream, .. }
+            | Phase::Aborting { then: AfterRewind::Stream | AfterRewind::RenewAndStream } => State::Streaming,
+            Phase::Standby { .. }
+            | Phase::Rewinding { then: AfterRewind::StandBy, .. }
+            | Phase::Aborting { then: AfterRewind::StandBy } => State::Standby,
             Phase::Holding(Next::Start) if self.was_standby => State::Standby,
-            Phase::Stopped { .. } | Phase::Rewinding { then: AfterRewind::Stop { .. }, .. } => State::Failed,
+            Phase::Stopped { .. }
+            | Phase::Rewinding { then: AfterRewind::Stop { .. }, .. }
+            | Phase::Aborting { then: AfterRewind::Stop { .. } } => State::Failed,
             _ => State::Connecting,
         }
     }
@@ -564,12 +616,14 @@ impl Session {
             && matches!(
                 self.phase,
                 Phase::Streaming
-                    | Phase::Waiting { then: Next::Resume, .. }
-                    | Phase::Inspecting(Next::Resume)
+                    | Phase::Waiting { then: Next::Resume | Next::Replay, .. }
+                    | Phase::Inspecting(Next::Resume | Next::Replay)
                     | Phase::Holding(Next::Resume)
                     | Phase::Rereading
-                    | Phase::Renewing
+                    | Phase::Renewing { .. }
+                    | Phase::Fencing(_)
                     | Phase::Rewinding { then: AfterRewind::Stream | AfterRewind::RenewAndStream, .. }
+                    | Phase::Aborting { then: AfterRewind::Stream | AfterRewind::RenewAndStream }
             )
     }
 
@@ -580,7 +634,9 @@ impl Session {
             self.phase,
             Phase::Settling { .. }
                 | Phase::ReadingAgain
-                | Phase::Inspecting(Next::Checks | Next::Resume)
+                | Phase::Inspecting(Next::Checks | Next::Resume | Next::Replay)
+                | Phase::Waiting { then: Next::Replay, .. }
+                | Phase::Fencing(_)
                 | Phase::Claiming(_)
                 | Phase::Rereading
                 | Phase::Streaming
@@ -625,6 +681,7 @@ impl Session {
     fn disconnect(&mut self) {
         // Nothing may be confirmed to the next connection for what this one had sent.
         self.flow.disconnected();
+        self.transaction.disconnected();
         self.interrupt_copying();
         self.order(Order::Disconnect);
     }
@@ -664,7 +721,8 @@ impl Session {
             end_lsn: frontier.map(|frontier| frontier.end_lsn),
             commit_lsn: inside.map(|position| position.commit_lsn),
             seq: inside.map(|position| position.seq),
-            log_poll: self.progress.newest_pair().cloned(),
+            snapshot: self.copying.record(frontier.map_or(Lsn::ZERO, |frontier| frontier.end_lsn)),
+            log_poll: self.progress.pair_at(frontier.map_or(Lsn::ZERO, |frontier| frontier.end_lsn)).cloned(),
             ..self.blank_record(state, epoch)
         }
     }
@@ -678,7 +736,7 @@ impl Session {
             name: self.config.name.clone(),
             epoch,
             instance: self.config.instance.clone(),
-            guarantee: "at-least-once".into(),
+            guarantee: self.config.guarantee.name().into(),
             mode: Mode::Log.name().into(),
             system_id: server.map(|s| s.system_id.clone()).unwrap_or_default(),
             timeline: server.map_or(0, |s| s.timeline),
@@ -687,7 +745,7 @@ impl Session {
             end_lsn: None,
             commit_lsn: None,
             seq: None,
-            snapshot: self.copying.record(),
+            snapshot: self.copying.record(Lsn::ZERO),
             poll: None,
             log_poll: None,
             publication_fingerprint: server.and_then(|s| s.publication.clone()).unwrap_or_default(),

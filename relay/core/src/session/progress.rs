@@ -72,11 +72,22 @@ impl Progress {
         self.confirmed = confirmed;
     }
 
+    /// The frontier being stored.
+    pub(super) fn storing(&self) -> Option<Frontier> {
+        self.storing
+    }
+
+    /// A store was ordered and has not been answered.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.is_under_way
+    }
+
     pub(super) fn stored(&mut self, frontier: Frontier, now_ms: u64) {
         self.stored = frontier;
         self.storing = None;
         self.published = self.publishing.take();
         self.stored_at_ms = now_ms;
+        self.pass_pairs(frontier.end_lsn);
     }
 }
 
@@ -101,8 +112,9 @@ impl Progress {
         }
     }
 
-    pub(super) fn newest_pair(&self) -> Option<&LogPoll> {
-        self.pair.as_ref()
+    /// The newest pair for a record that stands there.
+    pub(super) fn pair_at(&self, end_lsn: Lsn) -> Option<&LogPoll> {
+        self.pairs.iter().take_while(|pair| pair.lsn <= end_lsn).last().or(self.pair.as_ref())
     }
 }
 
@@ -122,17 +134,24 @@ impl Session {
             self.window.keepalive(self.flow.received_end);
         }
         let frontier = self.window.frontier();
-        self.book.retire(frontier);
-        self.copying.pass(frontier, self.window.first_unacknowledged());
+        if !self.is_exactly_once() {
+            self.book.retire(frontier);
+            self.copying.pass(frontier, self.window.first_unacknowledged());
+            self.end_isolation(frontier);
+        }
         if has_events || (frontier.inside.is_some() && frontier.inside != before.inside) {
             self.progress.has_events = true;
         }
-        if self.isolate_until.is_some_and(|until| frontier.covers(until)) {
-            self.isolate_until = None;
-            self.condemned.clear();
-        }
         for (ticket, failure) in self.window.take_failures() {
             self.delivery_failed(ticket, &failure);
+        }
+    }
+
+    /// Everything up to here is durable for good: was it the culprit that was looked for?
+    pub(super) fn end_isolation(&mut self, durable: Frontier) {
+        if self.isolate_until.is_some_and(|until| durable.covers(until)) {
+            self.isolate_until = None;
+            self.condemned.clear();
         }
     }
 
@@ -170,12 +189,15 @@ impl Session {
         if let Some(record) = self.progress.next.take() {
             return self.order_store(*record);
         }
+        if self.is_exactly_once() && self.phase != Phase::StoringBootstrap {
+            return self.commit_done(result);
+        }
         if let Err(failure) = &result
             && failure.kind == FailureKind::Fatal
         {
             match self.phase {
                 // Nothing is outstanding here; the answer matters in `Phase::Renewing` alone.
-                Phase::StoringBootstrap | Phase::Claiming(_) => self.order(Order::Renew),
+                Phase::StoringBootstrap | Phase::Claiming(_) if !self.is_exactly_once() => self.order(Order::Renew),
                 Phase::Streaming => {
                     self.store_failed(failure.message.clone());
                     return self.rewind_because(Cause::Fatal);
@@ -192,11 +214,7 @@ impl Session {
                         if let Some(frontier) = self.progress.storing {
                             self.frontier_stored(frontier);
                         }
-                        if let Some((consistent, _)) = self.log_takes_over().filter(|_| self.drain.is_none()) {
-                            self.is_switch = true;
-                            self.note(Note::LogTakesOver(consistent));
-                        }
-                        self.end();
+                        self.last_stored();
                     }
                     // Tried again while the grace lasts.
                     Err(failure) => self.store_failed(failure.message),
@@ -213,12 +231,21 @@ impl Session {
         }
     }
 
+    /// The last record of this session is durable.
+    pub(super) fn last_stored(&mut self) {
+        if let Some((consistent, _)) = self.log_takes_over().filter(|_| self.drain.is_none()) {
+            self.is_switch = true;
+            self.note(Note::LogTakesOver(consistent));
+        }
+        self.end();
+    }
+
     pub(super) fn frontier_stored(&mut self, frontier: Frontier) {
         self.progress.stored(frontier, self.now_ms);
         self.copying.stored();
     }
 
-    fn store_failed(&mut self, message: String) {
+    pub(super) fn store_failed(&mut self, message: String) {
         self.progress.storing = None;
         self.progress.stored_at_ms = self.now_ms;
         self.progress.has_events = true;
@@ -231,32 +258,38 @@ impl Session {
     }
 
     pub(super) fn store_if_due(&mut self) {
+        if self.is_exactly_once() {
+            return self.commit_if_due();
+        }
         if !self.is_ours() || self.progress.storing.is_some() || matches!(self.phase, Phase::Rewinding { .. }) {
             return;
         }
         let frontier = self.window.frontier();
-        let is_unstored = self.copying.is_unstored();
-        if frontier == self.progress.stored && !is_unstored {
+        if frontier == self.progress.stored && !self.copying.is_unstored() {
             self.progress.is_forced &= !self.window.is_empty();
             return;
         }
-        let interval_ms = if self.progress.has_events || is_unstored {
+        if self.is_store_due() {
+            self.progress.is_forced = false;
+            self.store(RecordState::Running, frontier);
+        }
+    }
+
+    /// Whether what is not stored has waited long enough.
+    pub(super) fn is_store_due(&self) -> bool {
+        let interval_ms = if self.progress.has_events || self.copying.is_unstored() {
             self.config.checkpoint_interval_ms
         } else {
             self.config.idle_checkpoint_interval_ms
         };
         let is_due = self.now_ms >= self.progress.stored_at_ms + interval_ms || self.copying.is_urgent();
-        if is_due || (self.progress.is_forced && self.window.is_empty()) {
-            self.progress.is_forced = false;
-            self.store(RecordState::Running, frontier);
-        }
+        is_due || (self.progress.is_forced && self.window.is_empty())
     }
 
     pub(super) fn store(&mut self, state: RecordState, frontier: Frontier) {
         debug_assert!(frontier.end_lsn >= self.progress.stored.end_lsn, "a checkpoint never goes back");
         self.progress.storing = Some(frontier);
         self.progress.has_events = false;
-        self.progress.pass_pairs(frontier.end_lsn);
         self.copying.store();
         let record = self.record(state, self.progress.epoch, Some(frontier));
         self.order_store(record);
@@ -269,6 +302,9 @@ impl Session {
             self.progress.next = Some(Box::new(record));
         } else {
             self.progress.is_under_way = true;
+            if self.is_exactly_once() {
+                self.committing(&record);
+            }
             self.order(Order::Store(Box::new(record)));
         }
     }

@@ -33,8 +33,16 @@ impl Session {
     /// The stream's connection broke. The window stays: what is in flight goes on, and the stream will be taken up behind it.
     pub(super) fn lost(&mut self, fault: Fault) {
         self.flow.disconnected();
+        self.transaction.disconnected();
         self.interrupt_copying();
         match self.phase {
+            // The rest of the change may be long in coming, and a transaction does not wait for a server.
+            Phase::Streaming if self.is_exactly_once() && self.is_inside_change() && !self.ends_in_log() => {
+                self.note(Note::Fault(fault.clone(), 0));
+                self.fault = Some(fault);
+                self.disconnect();
+                self.rewind_because(Cause::Source);
+            }
             Phase::Streaming if fault.kind == Kind::SourceSilent => {
                 self.note(Note::Fault(fault.clone(), 0));
                 self.fault = Some(fault);
@@ -48,14 +56,18 @@ impl Session {
                 self.fault = Some(fault);
                 self.rewind(AfterRewind::StartOver);
             }
-            Phase::Streaming | Phase::Rereading | Phase::Inspecting(Next::Resume) => self.failed(fault, Next::Resume),
-            Phase::Holding(next) => self.failed(fault, next),
+            Phase::Streaming
+            | Phase::Rereading
+            | Phase::Inspecting(Next::Resume | Next::Replay)
+            | Phase::Waiting { then: Next::Replay, .. } => self.failed(fault, Next::Resume),
+            Phase::Holding(next) | Phase::Fencing(next) | Phase::Renewing { next, .. } => self.failed(fault, next),
+            Phase::Aborting { .. } => self.disconnect(),
             Phase::Settling { .. } | Phase::ReadingAgain | Phase::Claiming(_) | Phase::Inspecting(Next::Checks) => {
                 // A claimed epoch may or may not be durable; the next start claims a higher one.
                 self.failed(fault, Next::Start);
             }
             // What is on the wire is given up, and the slot let go: the server wants to shut down.
-            Phase::Rewinding { .. } => self.order(Order::Purge(PurgeScope::QueuedAndInFlight)),
+            Phase::Rewinding { .. } => self.purge_in_flight(),
             _ => {}
         }
     }
@@ -64,7 +76,10 @@ impl Session {
     pub(super) fn delivery_failed(&mut self, ticket: Ticket, failure: &Failure) {
         match (self.phase, failure.kind) {
             (Phase::Ended, _) => return,
-            (Phase::Rewinding { .. }, FailureKind::Fatal) => return self.rewind(AfterRewind::RenewAndStream),
+            (Phase::Rewinding { .. }, FailureKind::Fatal | FailureKind::Indefinite) => {
+                self.transaction.needs_fence = true;
+                return self.rewind(AfterRewind::RenewAndStream);
+            }
             (Phase::Rewinding { .. }, FailureKind::Fenced) => {}
             (Phase::Rewinding { .. }, _) => return,
             _ => {}
@@ -96,17 +111,17 @@ impl Session {
                 self.undelivered(Kind::SinkRejected, failure, Cause::Rejected);
             }
             FailureKind::UnknownTopic => self.undelivered(Kind::TopicMissing, failure, Cause::UnknownTopic),
-            FailureKind::Fatal => self.undelivered(Kind::SinkFatal, failure, Cause::Fatal),
+            FailureKind::Fatal | FailureKind::Indefinite => self.undelivered(Kind::SinkFatal, failure, Cause::Fatal),
             FailureKind::Fenced => self.stop(Fault { kind: Kind::Fenced, message: failure.message.clone() }),
             FailureKind::Denied => self.undelivered(Kind::SinkPermission, failure, Cause::Transient),
-            FailureKind::Transient | FailureKind::Purged => {
+            FailureKind::Transient | FailureKind::Purged | FailureKind::Aborted => {
                 self.undelivered(Kind::SinkUnreachable, failure, Cause::Transient);
             }
         }
     }
 
     /// Says what the destination said, and goes back: after a rejection at once, since isolation makes progress; else with back-off.
-    fn undelivered(&mut self, kind: Kind, failure: &Failure, cause: Cause) {
+    pub(super) fn undelivered(&mut self, kind: Kind, failure: &Failure, cause: Cause) {
         let wait_ms = if cause == Cause::Rejected { 0 } else { self.backoff_ms() };
         let fault = Fault { kind, message: failure.message.clone() };
         self.note(Note::Fault(fault.clone(), wait_ms));
@@ -130,7 +145,7 @@ impl Session {
             _ => AfterRewind::Stream,
         });
         if cause == Cause::Silent {
-            self.order(Order::Purge(PurgeScope::QueuedAndInFlight));
+            self.purge_in_flight();
         }
     }
 
@@ -139,6 +154,12 @@ impl Session {
         if let Phase::Rewinding { since_ms, then: planned } = self.phase {
             if then.hardness() >= planned.hardness() {
                 self.phase = Phase::Rewinding { since_ms, then };
+            }
+            return;
+        }
+        if let Phase::Aborting { then: planned } = self.phase {
+            if then.hardness() >= planned.hardness() {
+                self.phase = Phase::Aborting { then };
             }
             return;
         }
@@ -155,9 +176,12 @@ impl Session {
         if outstanding > 0 {
             if self.now_ms >= since_ms + IN_FLIGHT_MS {
                 self.phase = Phase::Rewinding { since_ms: self.now_ms, then };
-                self.order(Order::Purge(PurgeScope::QueuedAndInFlight));
+                self.purge_in_flight();
             }
             return;
+        }
+        if self.is_exactly_once() {
+            return self.undo(then);
         }
         // A last look: what was on the wire may have arrived.
         self.window.advance(|_| {});
@@ -176,11 +200,20 @@ impl Session {
             // The next start begins here: without this record, each look at a stopped stream would send the same events again.
             self.store(RecordState::Running, frontier);
         }
+        self.after_rewind(then);
+    }
+
+    /// Nothing is in flight, and the connection is closed.
+    pub(super) fn after_rewind(&mut self, then: AfterRewind) {
         match then {
-            AfterRewind::Stream => self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then: Next::Resume },
-            AfterRewind::RenewAndStream => {
-                self.phase = Phase::Renewing;
+            AfterRewind::RenewAndStream if !self.is_exactly_once() => {
+                self.phase = Phase::Renewing { next: Next::Resume, is_ordered: true };
                 self.order(Order::Renew);
+            }
+            // In exactly-once the new client comes when the slot is held again.
+            AfterRewind::Stream | AfterRewind::RenewAndStream => {
+                let then = if self.ends_in_log() { Next::Start } else { Next::Resume };
+                self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then };
             }
             AfterRewind::StartOver if self.now_ms < self.resume_at_ms => {
                 self.phase = Phase::Waiting { until_ms: self.resume_at_ms, then: Next::Start };
@@ -188,12 +221,14 @@ impl Session {
             AfterRewind::StartOver => self.start_over(),
             AfterRewind::StandBy => self.stand_by(),
             AfterRewind::Stop { retry_ms } => self.phase = Phase::Stopped { retry_ms },
+            AfterRewind::End => self.end(),
         }
     }
 
     pub(super) fn renewed(&mut self, result: Result<(), String>) {
-        if self.phase != Phase::Renewing {
-            return;
+        let Phase::Renewing { next, is_ordered: true } = self.phase else { return };
+        if self.is_exactly_once() {
+            return self.renewed_to_fence(next, result);
         }
         match result {
             Ok(()) => {
@@ -212,7 +247,7 @@ impl Session {
 
     /// The stream must not go on. The process stays; the slot is let go, so that a person can repair it.
     pub(super) fn stop(&mut self, fault: Fault) {
-        if self.phase == Phase::Ended {
+        if self.phase == Phase::Ended || self.stops_later(&fault) {
             return;
         }
         // The next look tries the event itself again: a person may have raised the topic's limit.
@@ -246,8 +281,12 @@ impl Session {
         let Some(drain) = self.drain else { return };
         let is_late = self.now_ms >= drain.deadline_ms;
         let is_nearly_late = self.now_ms + LAST_STORE_MS >= drain.deadline_ms;
+        let is_exactly_once = self.is_exactly_once();
         match self.phase {
             Phase::Ended => {}
+            // Nothing can be committed any more, or nobody knows what is: the checkpoint as it is tells the next start.
+            _ if is_exactly_once && (is_late || (self.transaction.needs_fence && !self.is_rewinding())) => self.end(),
+            _ if is_exactly_once && (self.is_rewinding() || self.progress.is_under_way()) => {}
             Phase::StoringLast => {
                 if is_late {
                     self.end();
@@ -268,12 +307,23 @@ impl Session {
                 if matches!(phase, Phase::Rereading | Phase::Inspecting(Next::Resume)) && !is_nearly_late {
                     return;
                 }
-                if (!reads_on && self.window.events() == 0) || is_nearly_late {
+                let is_ready = !reads_on && self.window.events() == 0;
+                if is_exactly_once && is_nearly_late && (!is_ready || self.is_inside_change()) {
+                    self.give_up();
+                } else if is_exactly_once && self.is_inside_change() {
+                    if is_ready {
+                        self.give_up();
+                    }
+                } else if is_ready || is_nearly_late {
                     self.phase = Phase::StoringLast;
                     self.store(RecordState::Stopped, self.window.frontier());
                 }
             }
         }
+    }
+
+    fn is_rewinding(&self) -> bool {
+        matches!(self.phase, Phase::Rewinding { .. } | Phase::Aborting { .. })
     }
 
     fn ends_in_log(&self) -> bool {
@@ -296,6 +346,7 @@ impl AfterRewind {
             AfterRewind::StartOver => 2,
             AfterRewind::StandBy => 3,
             AfterRewind::Stop { .. } => 4,
+            AfterRewind::End => 5,
         }
     }
 }

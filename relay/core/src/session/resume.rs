@@ -36,7 +36,9 @@ impl Session {
         }
         self.server = Some(server);
         // A claim of another instance may have been on its way to the store when it was read just now.
-        self.stream(self.config.is_durable.then_some(self.now_ms + SETTLE_MS));
+        // In exactly-once a claim shuts us out.
+        let needs_proof = self.config.is_durable && !self.is_exactly_once();
+        self.stream(needs_proof.then_some(self.now_ms + SETTLE_MS));
         self.note(Note::Resumed(self.flow.received_end));
     }
 
@@ -49,7 +51,7 @@ impl Session {
             self.order(Order::ReadCheckpoint);
         }
         self.copying_turn();
-        if self.log_takes_over().is_some() {
+        if self.log_takes_over().is_some() && !(self.is_exactly_once() && self.progress.is_under_way()) {
             self.phase = Phase::StoringLast;
             self.store(self.last_state(), self.window.frontier());
         }
@@ -64,13 +66,13 @@ impl Session {
         }
     }
 
-    fn overtaken(&mut self) {
+    pub(super) fn overtaken(&mut self) {
         self.was_standby = true;
         self.note(Note::Rewinding(Rewind::Source));
         self.rewind(AfterRewind::StartOver);
     }
 
-    fn is_overtaken(&self, reading: &Reading) -> bool {
+    pub(super) fn is_overtaken(&self, reading: &Reading) -> bool {
         let epoch = self.progress.epoch;
         // Two instances may claim one epoch (kafka.md, section 8); then the greatest position wins.
         let stored = self.progress.stored;

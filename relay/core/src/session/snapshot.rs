@@ -171,9 +171,24 @@ impl Copying {
         self.version += 1;
     }
 
-    /// What a checkpoint says of snapshots; `None` where nothing was ever owed.
-    pub(super) fn record(&self) -> Option<SnapshotPosition> {
-        (self.position != SnapshotPosition::default()).then(|| self.position.clone())
+    /// What a checkpoint at that frontier says of snapshots; `None` where nothing was ever owed.
+    pub(super) fn record(&self, end_lsn: Lsn) -> Option<SnapshotPosition> {
+        let mut position = self.position.clone();
+        for emitted in self.emitted.iter().filter(|emitted| emitted.commit_lsn < end_lsn) {
+            if let Some(table) = table_position(&mut position, emitted.job, &emitted.table) {
+                table.add(emitted.file, emitted.from, emitted.to);
+            }
+        }
+        (position != SnapshotPosition::default()).then_some(position)
+    }
+
+    /// Counts what a record that is durable now has counted already.
+    pub(super) fn pass_stored(&mut self, frontier: Frontier, acknowledged: Ticket) {
+        let is_unstored = self.is_unstored();
+        self.pass(frontier, acknowledged);
+        if !is_unstored {
+            self.stored = self.version;
+        }
     }
 
     /// Whether a checkpoint would say something new, whatever the frontier.
@@ -288,8 +303,7 @@ impl Copying {
     }
 
     fn table_position(&mut self, job: u64, table: &str) -> Option<&mut TablePosition> {
-        let job = self.position.jobs.iter_mut().find(|known| known.number == job)?;
-        job.progress.as_mut()?.get_mut(table)
+        table_position(&mut self.position, job, table)
     }
 
     /// Takes the first snapshot off the list if all of it is done; gives its number, and whether it was the pipeline's own.
@@ -327,6 +341,11 @@ impl Copying {
         }
         Some(progress)
     }
+}
+
+fn table_position<'a>(position: &'a mut SnapshotPosition, job: u64, table: &str) -> Option<&'a mut TablePosition> {
+    let job = position.jobs.iter_mut().find(|known| known.number == job)?;
+    job.progress.as_mut()?.get_mut(table)
 }
 
 // === impl Session ===

@@ -2,7 +2,7 @@
 
 use super::check::since;
 use super::{AfterRewind, Busy, Exported, Fault, Input, Next, Note, Order, Phase, Reads, Server, Session};
-use crate::checkpoint::{Mode, ReadError, Reading, RecordState};
+use crate::checkpoint::{Mode, ReadError, Reading, Record, RecordState};
 use crate::error::{Action, Kind};
 use crate::lsn::Lsn;
 use crate::window::{Failure, Frontier};
@@ -19,6 +19,7 @@ impl Session {
     pub(super) fn start_over(&mut self) {
         // No epoch is ours until the next claim: what was stored under the last one is not confirmed to a slot held anew.
         self.progress.epoch = 0;
+        self.transaction.start_over();
         self.inspect(Next::Start);
     }
 
@@ -52,6 +53,10 @@ impl Session {
                 self.claim();
             }
             Next::Resume => self.resume(server),
+            Next::Replay => match self.check_resume(&server) {
+                Ok(()) => self.fence(Next::Replay),
+                Err(fault) => self.failed(fault, Next::Resume),
+            },
         }
     }
 
@@ -63,6 +68,7 @@ impl Session {
     pub(super) fn checkpoint_read(&mut self, result: Result<Reading, ReadError>) {
         match self.phase {
             Phase::Rereading => return self.check_epoch(result),
+            Phase::Fencing(next) => return self.fenced(next, result),
             Phase::Streaming if self.proof_at_ms.is_some() => return self.proof_read(result),
             _ => {}
         }
@@ -116,6 +122,7 @@ impl Session {
                 kind: Kind::SlotUnfit,
                 message: format!("slot `{slot}` cannot be used: {}", found.unfit.as_deref().unwrap_or_default()),
             }),
+            Some(found) if self.is_exactly_once() && newest.is_none() => Some(unrecorded(&slot, found.confirmed_flush)),
             Some(_) if server.publication.is_none() => Some(Fault {
                 kind: Kind::PublicationMissing,
                 message: format!("publication `{}` does not exist, but slot `{slot}` does", self.config.publication),
@@ -178,7 +185,8 @@ impl Session {
 
     fn create_slot(&mut self) {
         self.phase = Phase::CreatingSlot;
-        let exports = self.config.reads != Reads::Log || self.copying.wants_export();
+        // An export's chunks end at no point that the stream could be cut at: in exactly-once they are read between watermarks.
+        let exports = self.config.reads != Reads::Log || (self.copying.wants_export() && !self.is_exactly_once());
         self.order(Order::CreateSlot { exports });
     }
 
@@ -207,18 +215,22 @@ impl Session {
         let Phase::Holding(next) = self.phase else { return };
         match (result, next) {
             (Ok(()), Next::Resume) => {
-                self.flow.connected();
-                self.progress.connected();
-                self.read(Phase::Rereading);
+                self.connected();
+                if self.transaction.needs_fence && self.is_exactly_once() {
+                    self.fence(Next::Resume);
+                } else {
+                    self.read(Phase::Rereading);
+                }
             }
             (Ok(()), _) => {
-                self.flow.connected();
-                self.progress.connected();
-                if self.was_standby {
+                self.connected();
+                // A holder that is shut out cannot be late.
+                let is_shut_out = |record: &Record| self.is_exactly_once() && record.guarantee == self.config.guarantee.name();
+                if self.was_standby && !self.reading.newest.as_ref().is_some_and(is_shut_out) {
                     let wait_ms = if self.config.is_durable { SETTLE_MS } else { 0 };
                     self.phase = Phase::Settling { until_ms: self.now_ms + wait_ms };
                 } else {
-                    self.read_again();
+                    self.settled();
                 }
             }
             (Err(Busy::OwnGhost), _) => self.phase = Phase::Waiting { until_ms: self.now_ms + GHOST_MS, then: next },
@@ -250,8 +262,20 @@ impl Session {
         self.phase = Phase::Standby { retry_ms };
     }
 
-    pub(super) fn read_again(&mut self) {
-        self.read(Phase::ReadingAgain);
+    fn connected(&mut self) {
+        self.flow.connected();
+        self.progress.connected();
+        let is_clean = self.window.is_empty() && self.window.frontier() == self.progress.stored && !self.transaction.is_open();
+        self.transaction.connected(is_clean);
+    }
+
+    /// The slot is held, and nothing of its last holder is on its way any more: what does the store say now?
+    pub(super) fn settled(&mut self) {
+        if self.is_exactly_once() {
+            self.fence(Next::Start);
+        } else {
+            self.read(Phase::ReadingAgain);
+        }
     }
 
     /// The slot is held and the store read: check one against the other, then claim an epoch before any event is sent.
@@ -271,6 +295,9 @@ impl Session {
         }
         let confirmed = self.server.as_ref().and_then(|s| s.slot.as_ref()).map_or(Lsn::ZERO, |slot| slot.confirmed_flush);
         self.progress.start(self.reading.highest_epoch + 1, confirmed);
+        if let Some(record) = self.reading.newest.as_ref().filter(|record| record.guarantee != self.config.guarantee.name()) {
+            self.note(Note::GuaranteeChanged(record.guarantee.clone()));
+        }
         self.phase = Phase::Claiming(frontier);
         let record = self.record(RecordState::Running, self.progress.epoch, Some(frontier));
         self.copying.store();
@@ -289,6 +316,7 @@ impl Session {
                 self.window.start_at(frontier);
                 self.flow.resume_from(frontier);
                 self.frontier_stored(frontier);
+                self.transaction.connected(true);
                 let stale = std::mem::take(&mut self.reading.keys);
                 self.order(Order::Retire(stale));
                 self.note(Note::Streaming { frontier, epoch: self.progress.epoch });
@@ -309,11 +337,21 @@ impl Session {
                 self.note(Note::Fault(fault.clone(), wait_ms));
                 self.fault = Some(fault);
                 self.disconnect();
-                let then = if next == Next::Resume { Next::Resume } else { Next::Start };
+                let then = if matches!(next, Next::Resume | Next::Replay) { Next::Resume } else { Next::Start };
                 self.phase = Phase::Waiting { until_ms: self.now_ms + wait_ms, then };
             }
             Action::StopStream | Action::StopProcess(_) => self.input(Input::Stop(fault)),
         }
+    }
+}
+
+/// Exactly-once does not take a slot's word for what was published.
+pub(super) fn unrecorded(slot: &str, confirmed_flush: Lsn) -> Fault {
+    Fault {
+        kind: Kind::CheckpointMissing,
+        message: format!(
+            "there is no checkpoint, but slot `{slot}` stands at {confirmed_flush}: what was published behind that is not known;              `relay checkpoint init` stores it as the place to start from"
+        ),
     }
 }
 
@@ -322,6 +360,7 @@ pub(super) fn unread(error: &ReadError) -> Fault {
         ReadError::Unreachable(_) => Kind::CheckpointUnreachable,
         ReadError::Denied(_) => Kind::SinkPermission,
         ReadError::Unusable(_) => Kind::CheckpointUnusable,
+        ReadError::Fenced(_) => Kind::Fenced,
     };
     Fault { kind, message: error.to_string() }
 }

@@ -90,6 +90,8 @@ impl Process {
             name: "orders".into(),
             instance: format!("{id:08x}"),
             reads: relay_core::session::Reads::Log,
+            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
             may_create: true,
@@ -194,6 +196,7 @@ impl Process {
                 self.producer(world).purge(scope);
                 world.figures.purges += 1;
             }
+            Order::Fence | Order::Abort | Order::Replay => unreachable!("at-least-once has no transactions"),
             Order::Renew => {
                 self.producer(world).renew();
                 let result = if world.chance.one_in(4) { Err("no broker".into()) } else { Ok(()) };

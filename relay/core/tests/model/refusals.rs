@@ -37,6 +37,8 @@ fn config() -> Config {
         name: "orders".into(),
         instance: "0000000a".into(),
         reads: POLLS,
+        guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+        commit_interval_ms: 100,
         slot: "relay_orders".into(),
         publication: "relay_orders".into(),
         may_create: true,

@@ -32,6 +32,8 @@ impl Desk {
             name: "orders".into(),
             instance: "0000000a".into(),
             reads: relay_core::session::Reads::Log,
+            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
             may_create: true,
@@ -99,6 +101,9 @@ impl Desk {
             Order::CreateSlot { .. } => Input::SlotReady(Ok(None)),
             Order::Hold(_) => Input::Held(Ok(())),
             Order::Renew => Input::Renewed(Ok(())),
+            Order::Fence => Input::CheckpointRead(Ok(Reading::of(self.stored.clone()))),
+            Order::Abort => Input::Aborted(Ok(())),
+            Order::Replay => return,
             Order::Retire(_) | Order::Disconnect | Order::Purge(_) | Order::Note(_) => return,
             Order::ListTables(_) | Order::Look { .. } | Order::ReadChunk(_) | Order::Mark(_) => {
                 unreachable!("nothing is captured")

@@ -111,6 +111,7 @@ pub(crate) fn read_kind(error: &ReadError) -> Kind {
         ReadError::Unreachable(_) => Kind::CheckpointUnreachable,
         ReadError::Denied(_) => Kind::SinkPermission,
         ReadError::Unusable(_) => Kind::CheckpointUnusable,
+        ReadError::Fenced(_) => Kind::Fenced,
     }
 }
 

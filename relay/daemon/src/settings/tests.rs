@@ -163,7 +163,7 @@ fn each_rule_speaks_up() {
     }
     for lines in [
         "[source.log]\nstreaming = \"off\"\nspool_max = \"10240MiB\"\nread_coalesce = \"100us\"",
-        "[delivery]\ncommit_interval = \"100ms\"",
+        "[delivery]\nguarantee = \"exactly-once\"\ncommit_interval = \"250ms\"",
         "properties = { \"linger.ms\" = 5, acks = \"all\", \"enable.idempotence\" = true }",
         "[sink]\nkind = \"stdout\"\n[delivery]\non_poison = \"skip\"",
         "[[outbox]]\nmessage = \"outbox\"\npreset = \"wal-message\"\nretention = \"none\"\n\
@@ -192,6 +192,11 @@ fn polling_has_rules_of_its_own() {
         ("table = \"a.o\"\npreset = \"namastack\"", "R0103", "a condition on `handler_id`"),
         ("table = \"a.o\"\npreset = \"debezium\"", "R0104", "the marks are the position"),
         ("table = \"a.o\"\norder = \"claim(id)\"", "R0104", "the marks are the position"),
+        (
+            "table = \"a.o\"\norder = \"claim(id)\"\nafter_publish = \"delete\"\n[delivery]\nguarantee = \"exactly-once\"",
+            "R0104",
+            "its marks are no part",
+        ),
         ("table = \"a.o\"\norder = \"xid\"", "R0103", "tick("),
         ("table = \"a.o\"\n[[capture]]", "R0104", "reads the log"),
         ("table = \"a.o\"\n[source.log]\nmessages = [\"a\"]", "R0104", "in the log alone"),

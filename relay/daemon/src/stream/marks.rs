@@ -182,7 +182,7 @@ impl Marks {
         if self.noted.is_empty() && self.claims.is_empty() && self.durable.is_empty() {
             return;
         }
-        let frontier = session.window().frontier();
+        let frontier = session.durable();
         while self.noted.front().is_some_and(|range| frontier.covers(row_position(range.number, range.last))) {
             let Some(range) = self.noted.pop_front() else { break };
             let queue = self.durable.entry(Arc::clone(&range.table)).or_default();

@@ -140,6 +140,21 @@ impl Stream {
                     fault.message
                 );
             }
+            Note::Split(commit_lsn) => {
+                self.metrics.split();
+                info!(event = "transaction.split", commit_lsn = %commit_lsn, "a source transaction is published in parts");
+            }
+            Note::Doubt => {
+                warn!(event = "commit.doubt", "whether the last commit happened is not known: taking a new client to find out")
+            }
+            Note::Settled(true) => info!(event = "commit.settled", "the commit in doubt had happened"),
+            Note::Settled(false) => {
+                info!(event = "commit.settled", "the commit in doubt had not happened: its events are sent again")
+            }
+            Note::GuaranteeChanged(before) => warn!(
+                event = "guarantee.changed",
+                before, "the checkpoint was written under another guarantee: what was in flight then may come twice"
+            ),
             Note::StoreFailed(message) => {
                 let is_repeated = self.status.progress().last_error.as_ref().is_some_and(|last| last.message == message);
                 self.remember_error(Kind::CheckpointUnreachable, &message);

@@ -152,6 +152,8 @@ fn streaming(acks: &Arc<Acks>) -> Session {
         name: "steady".into(),
         instance: "00000001".into(),
         reads: session::Reads::Log,
+        guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+        commit_interval_ms: 100,
         slot: "relay_steady".into(),
         publication: "relay_steady".into(),
         may_create: false,

@@ -70,6 +70,8 @@ impl Process {
             name: "orders".into(),
             instance: format!("{id:08x}"),
             reads: relay_core::session::Reads::Log,
+            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
             may_create: true,
@@ -198,6 +200,7 @@ impl Process {
                 world.heap.is_locked = false;
             }
             Order::Purge(scope) => self.producer.purge(scope),
+            Order::Fence | Order::Abort | Order::Replay => unreachable!("at-least-once has no transactions"),
             Order::Renew => self.session.input(Input::Renewed(Ok(()))),
             Order::ListTables(listing) => {
                 assert!(!listing.is_export || self.exported.is_some());

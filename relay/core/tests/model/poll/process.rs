@@ -86,6 +86,8 @@ impl Process {
             name: "orders".into(),
             instance: format!("{id:08x}"),
             reads,
+            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
             may_create: true,
@@ -222,6 +224,7 @@ impl Process {
                 world.figures.rewinds += 1;
                 self.producer(world).purge(scope);
             }
+            Order::Fence | Order::Abort | Order::Replay => unreachable!("at-least-once has no transactions"),
             Order::Renew => {
                 self.producer(world).renew();
                 let result = if world.chance.one_in(4) { Err("no broker".into()) } else { Ok(()) };
