@@ -4,9 +4,13 @@
 
 mod capture;
 mod housekeeping;
+mod identity;
 mod kills;
+mod matrix;
 mod network;
 mod poll;
+mod requests;
 mod servers;
 mod snapshot;
 mod story;
+mod takeover;

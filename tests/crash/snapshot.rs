@@ -9,7 +9,7 @@ use relay_tests::consumer::{Isolation, Rec, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
 use relay_tests::proxy::Proxy;
-use relay_tests::relay::{Builder, Relay};
+use relay_tests::relay::{Builder, Fired, Relay};
 use relay_tests::seed::Seed;
 use relay_tests::versions::Version;
 use relay_tests::wait::{Finally, secs, until};
@@ -198,6 +198,41 @@ fn story(name: &str, has_slot: bool, toml: &str, kills: u64) {
         }
         scene.judge(relay, kafka);
     });
+}
+
+/// Lets relay die at failpoints of a snapshot under writers, each at one of its first passes; answers how it died.
+pub(crate) fn killed_at(
+    name: &str,
+    has_slot: bool,
+    asks: bool,
+    toml: &str,
+    plan: &[(&'static str, u64)],
+) -> Vec<(&'static str, Fired)> {
+    let kafka = Kafka::shared();
+    let scene = Scene::new(name, Version::V15, kafka);
+    if has_slot {
+        scene.make_slot();
+    }
+    let number = Seed::fresh();
+    println!("{name}: RELAY_TEST_SEED={number}");
+    let mut seed = Seed::new(number);
+    let mut deaths = Vec::new();
+    std::thread::scope(|scope| {
+        let _writers = scene.start_writers(scope);
+        let mut relay = scene.relay(&kafka.brokers(), toml).spawn();
+        for &(point, passes) in plan {
+            relay.plan(&format!("{point}=abort@{}", seed.between(1, passes))).start_again();
+            if asks {
+                relay.until_state("streaming", secs(40));
+                relay.run(&["snapshot", "start", "public.t"]);
+            }
+            let fired = relay.until_aborted(secs(60)).unwrap_or_else(|| panic!("{point} was not passed\n{}", relay.logs()));
+            deaths.push((point, fired));
+        }
+        relay.plan("").start_again();
+        scene.judge(relay, kafka);
+    });
+    deaths
 }
 
 #[test]

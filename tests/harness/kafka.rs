@@ -114,7 +114,7 @@ impl Builder {
         let scratch = Scratch::new("kafka");
         let (direct, controller) = (free_port(), free_port());
         let proxied = self.is_proxied.then(free_port);
-        let proxy = proxied.map(Proxy::start);
+        let proxy = proxied.map(Proxy::for_kafka);
         let secured = self.secured.is_some().then(free_port);
         let plain = |name, port, advertised| Listener { name, port, advertised, protocol: "PLAINTEXT".to_owned() };
         let mut listeners = vec![plain("DIRECT", direct, direct), plain("CONTROLLER", controller, controller)];

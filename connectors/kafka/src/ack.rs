@@ -12,6 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext};
 use relay_core::window::{Acks, Failure, FailureKind, Ticket};
+use relay_failpoint::fail_point;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -142,12 +143,14 @@ impl ProducerContext for Context {
 
     #[inline]
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        fail_point!("before-delivery-report");
         match result {
             Ok(_) => self.report(opaque, Ok(())),
             // The log has it already, under this very sequence number.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::DuplicateSequenceNumber), _)) => self.report(opaque, Ok(())),
             Err((error, message)) => self.fail(error, message.topic(), opaque),
         }
+        fail_point!("after-delivery-report");
     }
 }
 

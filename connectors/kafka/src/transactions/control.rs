@@ -13,6 +13,7 @@ use rdkafka::producer::Producer as _;
 use relay_core::Acks;
 use relay_core::checkpoint::{Answer, Checkpoint as _, ReadError, Reading, Record};
 use relay_core::window::{Failure, FailureKind};
+use relay_failpoint::fail_point;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,6 +114,7 @@ impl Worker {
                 Err(fault) => return Err(refusal(&fault)),
             }
         }
+        fail_point!("marker-write");
         let marker = Marker { key: format!("{}/marker", self.config.name), id: random_id() };
         begin(producer, life).map_err(read_error)?;
         match self.finish_with(producer, life, &marker.key, &marker.id, &[]) {
@@ -177,7 +179,11 @@ impl Worker {
         if failed != life.failed_before() {
             return Err(aborted(fail(FailureKind::Transient, "events of the transaction were not delivered".to_owned())));
         }
-        conclude(life, || producer.client.commit_transaction(life.bounds().socket).map_err(Fault::of))
+        fail_point!("before-commit");
+        fail_point!("during-commit" beside);
+        let result = conclude(life, || producer.client.commit_transaction(life.bounds().socket).map_err(Fault::of));
+        fail_point!("after-commit" if result.is_ok());
+        result
     }
 
     fn send(
@@ -262,11 +268,13 @@ impl Worker {
 
 /// Begins a transaction; local, no broker is asked.
 pub(crate) fn begin(producer: &Producer, life: &Life) -> Result<(), Failure> {
+    fail_point!("before-begin");
     producer.client.begin_transaction().map_err(Fault::of).map_err(|fault| {
         let kind = if fault.is_fenced() && !life.is_expired() { FailureKind::Fenced } else { FailureKind::Indefinite };
         fail(kind, fault.message)
     })?;
     life.began(producer.context().failed.load(Ordering::Acquire));
+    fail_point!("after-begin");
     Ok(())
 }
 

@@ -42,6 +42,7 @@ use pass::{Place, Suspicion};
 use plans::Plans;
 use relay_core::session::{Busy, Fault, Input, Session, State};
 use relay_core::{Event, Kind, Lsn, Position, Sink};
+use relay_failpoint::fail_point;
 use relay_pgwire::CopyBoth;
 use relay_postgres::poll::Hold;
 use relay_postgres::{Assembler, Source};
@@ -360,6 +361,7 @@ impl Stream {
                 }
                 self.copy = Some(*copy);
                 self.blocked = None;
+                fail_point!("takeover-wait" if self.session.state() == State::Standby);
                 self.input(Input::Held(Ok(())));
             }
             Done::Locked(result) => self.locked(result),
@@ -401,6 +403,7 @@ impl Stream {
                 self.confirm.connected(poller.backend_pid());
                 self.status.saw(Peer::Source);
                 self.blocked = None;
+                fail_point!("takeover-wait" if self.session.state() == State::Standby);
                 if let Some(polling) = &mut self.polling {
                     polling.held(poller, &self.session);
                 }

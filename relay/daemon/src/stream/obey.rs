@@ -4,6 +4,7 @@ use super::Stream;
 use super::store::Answered;
 use crate::status::Loop;
 use relay_core::session::{Input, Order};
+use relay_failpoint::fail_point;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +53,13 @@ impl Stream {
                 if let Some(ring) = &mut self.ring {
                     ring.mark(&self.open);
                 }
+                fail_point!("before-checkpoint");
                 self.store.begin_store(&record);
             }
-            Order::Retire(keys) => self.store.retire(&keys),
+            Order::Retire(keys) => {
+                self.store.retire(&keys);
+                fail_point!("tombstone-write" if !keys.is_empty());
+            }
             Order::Disconnect => {
                 self.jobs.forget();
                 self.store.forget_fence();
@@ -73,6 +78,7 @@ impl Stream {
             Order::Purge(scope) => {
                 self.has_unnudged = false;
                 self.sink.purge(scope);
+                fail_point!("rewind");
             }
             Order::Fence => self.store.begin_fence(),
             Order::Abort => self.store.begin_abort(),
@@ -101,6 +107,10 @@ impl Stream {
                     if let Some(ring) = &mut self.ring {
                         ring.answered(result.is_ok());
                     }
+                    fail_point!("after-checkpoint" if result.is_ok());
+                    // The two records of a start: while nothing is held yet, and while the slot is held and nothing is sent.
+                    fail_point!("bootstrap-record" if self.session.state() == relay_core::session::State::Connecting && !self.session.is_leader());
+                    fail_point!("epoch-write" if self.session.state() == relay_core::session::State::Connecting && self.session.is_leader());
                 }
                 Some(Input::CheckpointRead(Ok(_))) => self.metrics.fenced(),
                 _ => {}

@@ -11,6 +11,7 @@ use relay_core::sink::Waiting;
 use relay_core::{Change, Enqueue, Event, Kind, Lsn, Poison, Position, RelayPos, Sink, Ticket, Transaction};
 use relay_encode::dlq::{self, Origin};
 use relay_encode::{Captures, Outcome, Plan};
+use relay_failpoint::fail_point;
 use relay_postgres::TableId;
 use std::time::Duration;
 
@@ -212,6 +213,7 @@ impl Pass<'_> {
             return Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT));
         }
         let ticket = self.session.next_ticket();
+        fail_point!("before-produce");
         match give(self.sink, self.event, ticket) {
             Enqueue::Accepted => {
                 match share {
@@ -221,6 +223,7 @@ impl Pass<'_> {
                 }
                 self.tally.sent(ticket.0, table, self.event.topic(), self.event.size_bytes());
                 *self.has_unnudged = true;
+                fail_point!("after-produce");
                 Offered::Sent
             }
             Enqueue::Full => Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT)),

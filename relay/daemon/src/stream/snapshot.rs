@@ -16,6 +16,7 @@ use crate::progress::Reporter;
 use export::Export;
 use relay_core::session::{Chunk, ChunkRead, Exported, Fault, Input, Listed, Listing};
 use relay_core::{Kind, Lsn};
+use relay_failpoint::fail_point;
 use relay_postgres::snapshot::{ChunkRows, Chunker, Desk, ExportedSlot, Exporting, Found, Tables};
 use relay_postgres::{Source, Wanted};
 use request::Waiting;
@@ -280,6 +281,7 @@ impl Stream {
     }
 
     pub(super) fn chunk_read(&mut self, chunk: Chunk, result: Result<(ChunkRead, ChunkRows), Fault>) {
+        fail_point!("snapshot-chunk");
         let number = chunk.number;
         let read = result.map(|(read, rows)| {
             if let Some(snapshots) = &mut self.snapshots {

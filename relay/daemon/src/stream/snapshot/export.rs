@@ -9,6 +9,7 @@ use crate::stream::read::{Flow, SHORT_READ_BYTES, TURN_BYTES};
 use relay_core::session::{Chunk, Exported, Fault};
 use relay_core::{Kind, Position, Row, Transaction, Xid};
 use relay_encode::{CapturePlan, Marker, SnapshotMarker};
+use relay_failpoint::fail_point;
 use relay_postgres::snapshot::{Exporting, ReaderHead, Tables, split_line};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -187,6 +188,7 @@ impl Stream {
                 ReaderHead::Row(line, is_last) => (line, is_last),
                 ReaderHead::End => {
                     let Some(chunk) = reader.end_chunk() else { return Ok(()) };
+                    fail_point!("snapshot-chunk");
                     export.passed[at] = 0;
                     *handled += 1;
                     match &mut export.held {

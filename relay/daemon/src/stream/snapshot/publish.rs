@@ -9,6 +9,7 @@ use relay_core::session::{Admission, RowAdmission, Watermark};
 use relay_core::{Cell, Change, Lsn, Poison, Position, Relation, Row};
 use relay_encode::dlq::Origin;
 use relay_encode::{CapturePlan, Context, Encoded, Marker};
+use relay_failpoint::fail_point;
 use relay_postgres::snapshot::split_line;
 
 /// Buffers that a row's values are found with.
@@ -27,6 +28,7 @@ impl Stream {
             return Flow::Done;
         }
         if let Watermark::Publish(number) = self.session.watermark(content) {
+            fail_point!("high-watermark");
             match self.publish_chunk(place, number) {
                 Flow::Done => self.session.chunk_sent(),
                 flow => return flow,
@@ -34,6 +36,7 @@ impl Stream {
         } else if let Some(number) = self.session.watched_chunk()
             && let Some(snapshots) = &self.snapshots
         {
+            fail_point!("low-watermark");
             let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
             self.watch.begin(&mut self.session, number, &snapshots.desk, self.routes.captures(), &database);
         }
