@@ -33,7 +33,9 @@ impl Session {
     /// The stream's connection broke. The window stays: what is in flight goes on, and the stream will be taken up behind it.
     pub(super) fn lost(&mut self, fault: Fault) {
         self.flow.disconnected();
-        self.interrupt_copying();
+        if matches!(self.phase, Phase::Streaming | Phase::Rewinding { .. }) {
+            self.interrupt_copying();
+        }
         match self.phase {
             Phase::Streaming if fault.kind == Kind::SourceSilent => {
                 self.note(Note::Fault(fault.clone(), 0));

@@ -244,6 +244,8 @@ impl Session {
     }
 
     pub(super) fn stand_by(&mut self) {
+        // The other one reads the slot now.
+        self.copying.restore_export(None);
         self.attempts = 0;
         self.progress.epoch = 0;
         let retry_ms = self.now_ms + STANDBY_MS * 3 / 4 + self.random(STANDBY_MS / 2);
@@ -308,7 +310,10 @@ impl Session {
                 let wait_ms = self.backoff_ms();
                 self.note(Note::Fault(fault.clone(), wait_ms));
                 self.fault = Some(fault);
+                // Nobody has read from the new slot: what it exported is as good for the next attempt.
+                let spared = if next == Next::Resume { None } else { self.copying.spare_export() };
                 self.disconnect();
+                self.copying.restore_export(spared);
                 let then = if next == Next::Resume { Next::Resume } else { Next::Start };
                 self.phase = Phase::Waiting { until_ms: self.now_ms + wait_ms, then };
             }
