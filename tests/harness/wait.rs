@@ -25,7 +25,7 @@ pub fn try_until<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Op
 }
 
 /// Seconds, for deadlines that read as prose.
-pub fn secs(n: u64) -> Duration {
+pub const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 

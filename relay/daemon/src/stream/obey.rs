@@ -71,7 +71,7 @@ impl Stream {
                     polling.release();
                 }
                 if let Some(snapshots) = &mut self.snapshots {
-                    snapshots.disconnect();
+                    snapshots.disconnect(self.session.needs_export());
                 }
                 self.unblock();
             }

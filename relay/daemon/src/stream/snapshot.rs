@@ -91,9 +91,9 @@ impl Snapshots {
         }
     }
 
-    /// The stream is left: what was being read is worth nothing any more.
-    pub(super) fn disconnect(&mut self) {
-        self.slot = None;
+    /// The stream is left: what was being read is worth nothing any more. `needs_export`: but for the snapshot of the new slot.
+    pub(super) fn disconnect(&mut self, needs_export: bool) {
+        self.slot = self.slot.take().filter(|_| needs_export);
         self.export = None;
         self.kept = None;
         // A job that still runs ends with the connections that it has.

@@ -96,11 +96,12 @@ impl Stream {
 
     /// The export is over, whichever way: its connections are let go.
     pub(in crate::stream) fn end_export(&mut self) {
-        if let Some(snapshots) = &mut self.snapshots
-            && snapshots.export.is_some()
-            && !self.session.is_exporting()
-        {
-            (snapshots.export, snapshots.slot) = (None, None);
+        let Some(snapshots) = &mut self.snapshots else { return };
+        if snapshots.export.is_some() && !self.session.is_exporting() {
+            snapshots.export = None;
+        }
+        if snapshots.export.is_none() && !self.session.needs_export() {
+            snapshots.slot = None;
         }
     }
 
