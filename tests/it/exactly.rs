@@ -115,6 +115,47 @@ fn a_lost_connection_to_the_server_and_a_drain_repeat_nothing() {
 }
 
 #[test]
+fn a_broker_that_dies_and_comes_back_repeats_nothing_and_a_drain_without_it_ends_in_time() {
+    let mut kafka = Kafka::start();
+    let db = Postgres::start(Version::V18);
+    let outbox = db.prepare_outbox("exactbroker");
+    kafka.create_topic("exactbroker.events", 4, &[]);
+    let write = |from: u64, to: u64| {
+        db.sql(&format!(
+            "INSERT INTO {} (topic, key, type, payload) SELECT 'exactbroker.events', 'k' || n % 5, 'Written', \
+             jsonb_build_object('n', n) FROM generate_series({from}, {to}) AS n",
+            outbox.table
+        ));
+    };
+    let mut relay = Relay::on(&db, &kafka, &outbox).toml(QUICK).toml(EXACTLY).toml(SMALL).spawn();
+    relay.until_state("streaming", secs(60));
+    let brokers = kafka.brokers();
+    let count = |isolation| read_all(&brokers, &["exactbroker.events"], isolation).len();
+    for round in 0..2 {
+        write(round * 2_000 + 1, round * 2_000 + 2_000);
+        until("a transaction under way", secs(30), || (count(Isolation::Uncommitted) > round as usize * 2_000).then_some(()));
+        kafka.kill_9();
+        std::thread::sleep(secs(1));
+        kafka.start_again();
+    }
+    until("both rounds", secs(120), || (count(Isolation::Committed) >= 4_000).then_some(()));
+    kafka.kill_9();
+    write(4_001, 6_000);
+    std::thread::sleep(secs(1));
+    let start = std::time::Instant::now();
+    let exit = relay.terminate();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(start.elapsed() < secs(20), "the grace is 10 s: {:?}", start.elapsed());
+    kafka.start_again();
+    relay.start_again().until_state("streaming", secs(90));
+    until("all rounds", secs(120), || (count(Isolation::Committed) >= 6_000).then_some(()));
+    write(6_001, 6_001);
+    until("the last row", secs(60), || (count(Isolation::Committed) > 6_000).then_some(()));
+    let records = read_all(&brokers, &["exactbroker.events"], Isolation::Committed);
+    assert_eq!(sorted(records.iter().map(number).collect()), (1..=6_001).collect::<Vec<_>>(), "each once");
+}
+
+#[test]
 fn a_refused_batch_is_aborted_and_read_again_from_what_is_kept() {
     let scene = Scene::new("exactabort", Version::V18);
     let kafka = Kafka::shared();
