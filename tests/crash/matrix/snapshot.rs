@@ -11,7 +11,7 @@ pub(super) fn run(mode: Mode, kills: &[Kill], book: &mut Book) {
     let name = format!("chunks{}", mode.name());
     let plan: Vec<(&'static str, u64)> = kills.iter().map(|kill| (kill.point, kill.passes)).collect();
     let toml = format!("{}\n[snapshot]\nmode = \"never\"\nchunk = 500", mode.toml());
-    let story = Story { name: &name, has_slot: true, toml: &toml, asks: true };
+    let story = Story { name: &name, has_slot: false, toml: &toml, asks: true };
     for (point, fired) in story.killed_at(&plan) {
         book.killed(mode, point, &fired);
     }
