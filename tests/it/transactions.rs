@@ -72,7 +72,7 @@ impl Side {
         self.transactions().begin_abort();
         let outcome = self.outcome();
         try_until(secs(20), || (self.kafka.sink.outstanding() == 0).then_some(())).expect("every report");
-        self.acks.take_failures();
+        let _ = self.acks.take_failures();
         outcome
     }
 

@@ -290,7 +290,7 @@ impl Config {
     }
 
     /// What a transaction may take.
-    fn bounds(&self) -> Result<Bounds, Error> {
+    pub(crate) fn bounds(&self) -> Result<Bounds, Error> {
         let time = |name: &str, default: u64| -> Result<Duration, Error> {
             Ok(Duration::from_secs_f64(self.number(&[name])?.unwrap_or(default as f64).clamp(1.0, 1e9) / 1000.0))
         };

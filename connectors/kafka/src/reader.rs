@@ -169,7 +169,7 @@ impl TopicReader {
         self.read_until(None)
     }
 
-    /// As [`TopicReader::read`], but to that marker where one is given: what was committed before it is seen, whoever has transactions open.
+    /// As [`TopicReader::read`], but to that marker where one is given: whatever was committed before it is seen.
     pub(crate) fn read_until(&mut self, marker: Option<&Marker>) -> Result<Vec<Stored>, ReadError> {
         let deadline = Instant::now() + READ_TIMEOUT;
         let consumer = self.consumer().map_err(refused)?;

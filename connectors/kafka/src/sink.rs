@@ -328,8 +328,8 @@ impl Sink for KafkaSink {
         }
     }
 
-    /// Of an open transaction nothing is given up here: the abort that follows does that, and keeps count of what it gives up. After a purge
-    /// of ours librdkafka (2.12.1) would find a gap in the next transaction's sequence, fail it, and purge its events.
+    /// Of an open transaction nothing is given up here: the abort that follows does that, and keeps count of what it gives up. After a
+    /// purge of ours librdkafka (2.12.1) would find a gap in the next transaction's sequence, fail it, and purge its events.
     fn purge(&mut self, scope: PurgeScope) {
         if self.producer.life().is_none_or(|life| life.phase() == Phase::Finished) {
             self.producer.purge(scope == PurgeScope::QueuedAndInFlight);

@@ -33,8 +33,8 @@ pub trait Checkpoint {
 /// takes nothing. No call blocks. After [`FailureKind::Indefinite`](crate::window::FailureKind::Indefinite) the client is finished:
 /// whatever is ordered fails, until the sink has been renewed and fenced in.
 pub trait Transactional: Checkpoint {
-    /// Starts to shut out every other instance of this pipeline, and to read what is stored, complete up to now. The sink's client must be a
-    /// new one.
+    /// Starts to shut out every other instance of this pipeline, and to read what is stored, complete up to now. The sink's client must be
+    /// a new one.
     fn begin_fence(&mut self);
 
     /// Nobody wants a fence any more: one under way goes no further than it must, and is answered all the same.

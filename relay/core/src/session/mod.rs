@@ -544,7 +544,11 @@ impl Session {
                 self.copying.saw(&pair.snapshot);
                 self.progress.pair(pair);
             }
-            Input::Stop(fault) => self.stop(fault),
+            Input::Stop(fault) => {
+                if !self.stops_later(&fault) {
+                    self.stop(fault);
+                }
+            }
             Input::Drain { deadline_ms, read_to } => self.drain(deadline_ms, read_to),
         }
     }

@@ -247,7 +247,7 @@ impl Session {
 
     /// The stream must not go on. The process stays; the slot is let go, so that a person can repair it.
     pub(super) fn stop(&mut self, fault: Fault) {
-        if self.phase == Phase::Ended || self.stops_later(&fault) {
+        if self.phase == Phase::Ended {
             return;
         }
         // The next look tries the event itself again: a person may have raised the topic's limit.
@@ -322,7 +322,7 @@ impl Session {
         }
     }
 
-    fn is_rewinding(&self) -> bool {
+    pub(super) fn is_rewinding(&self) -> bool {
         matches!(self.phase, Phase::Rewinding { .. } | Phase::Aborting { .. })
     }
 

@@ -350,7 +350,8 @@ pub(super) fn unrecorded(slot: &str, confirmed_flush: Lsn) -> Fault {
     Fault {
         kind: Kind::CheckpointMissing,
         message: format!(
-            "there is no checkpoint, but slot `{slot}` stands at {confirmed_flush}: what was published behind that is not known;              `relay checkpoint init` stores it as the place to start from"
+            "there is no checkpoint, but slot `{slot}` stands at {confirmed_flush}: what was published behind that is not known; \
+             `relay checkpoint init` stores it as the place to start from"
         ),
     }
 }

@@ -153,6 +153,11 @@ impl Session {
         if !self.is_exactly_once() || !ring.is_used || !(self.transaction.is_open() || is_kept) {
             return true;
         }
+        if self.is_inside_change() {
+            // A BEGIN and no change yet: that cannot be committed, so do without what is kept.
+            self.transaction.ring.bytes = None;
+            return true;
+        }
         self.transaction.is_closing = true;
         false
     }
@@ -194,7 +199,8 @@ impl Session {
         if !self.is_ours()
             || self.transaction.needs_fence
             || self.progress.is_under_way()
-            || matches!(self.phase, Phase::Rewinding { .. } | Phase::Aborting { .. })
+            || self.is_rewinding()
+            || self.awaits_replay()
         {
             return;
         }
@@ -216,6 +222,17 @@ impl Session {
             self.progress.is_forced = false;
             self.store(RecordState::Running, frontier);
         }
+    }
+
+    /// What is kept will be read again, and was not yet: a commit now would let go of it.
+    fn awaits_replay(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Waiting { then: Next::Replay, .. }
+                | Phase::Inspecting(Next::Replay)
+                | Phase::Renewing { .. }
+                | Phase::Fencing(_)
+        )
     }
 
     /// A record is on its way into the transaction, or being the whole of it.

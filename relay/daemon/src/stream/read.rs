@@ -12,6 +12,7 @@ use relay_failpoint::fail_point;
 use relay_pgwire::{Body, CopyBoth, ServerError};
 use relay_postgres::snapshot::WATERMARK_PREFIX;
 use relay_postgres::{Assembler, Step, TableId};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// What became of a frame.
@@ -171,7 +172,7 @@ impl Stream {
                 Body::ParameterStatus { .. } => Flow::Done,
                 _ => Flow::Lost(Fault { kind: Kind::SourceUnavailable, message: "the server ended the stream".into() }),
             };
-            if let Err(result) = self.settle(flow) {
+            if let ControlFlow::Break(result) = self.settle(flow) {
                 return Some(result);
             }
             copy.consume(size);
@@ -190,7 +191,7 @@ impl Stream {
     }
 
     /// What follows from what became of a frame: nothing where it is dealt with, else the loop is left with this.
-    pub(super) fn settle(&mut self, flow: Flow) -> Result<(), Option<Input>> {
+    pub(super) fn settle(&mut self, flow: Flow) -> ControlFlow<Option<Input>> {
         match flow {
             Flow::Done => {}
             Flow::Notice(notice) => {
@@ -203,30 +204,30 @@ impl Stream {
                     notice.message
                 );
             }
-            Flow::Left => return Err(None),
+            Flow::Left => return ControlFlow::Break(None),
             Flow::Blocked(why, wait) => {
                 self.blocked_by(why, wait);
-                return Err(None);
+                return ControlFlow::Break(None);
             }
             Flow::Poisoned(suspect) => {
                 self.poisoned(&suspect);
-                return Err(None);
+                return ControlFlow::Break(None);
             }
             Flow::AskRoot(table, version) => {
                 let oid = self.assembler.relation(table).oid;
                 self.jobs.find_root(table, version, oid);
                 self.blocked_by(Why::Lookup, LOOKUP_WAIT);
-                return Err(None);
+                return ControlFlow::Break(None);
             }
             Flow::AskCatalog(table, version) => {
                 self.jobs.read_catalog(table, version, self.assembler.relation(table).clone());
                 self.blocked_by(Why::Lookup, LOOKUP_WAIT);
-                return Err(None);
+                return ControlFlow::Break(None);
             }
-            Flow::Stop(fault) => return Err(Some(Input::Stop(fault))),
-            Flow::Lost(fault) => return Err(Some(Input::Lost(fault))),
+            Flow::Stop(fault) => return ControlFlow::Break(Some(Input::Stop(fault))),
+            Flow::Lost(fault) => return ControlFlow::Break(Some(Input::Lost(fault))),
         }
-        Ok(())
+        ControlFlow::Continue(())
     }
 
     #[inline]

@@ -4,6 +4,7 @@ use super::Stream;
 use super::read::{Flow, TURN_BYTES};
 use super::ring::Ring;
 use relay_core::session::Input;
+use std::ops::ControlFlow;
 
 impl Stream {
     /// What was read since the last commit is to be read again.
@@ -30,7 +31,7 @@ impl Stream {
             let size = payload.len();
             let flow = self.message(place, payload);
             let is_done = matches!(flow, Flow::Done);
-            if let Err(result) = self.settle(flow) {
+            if let ControlFlow::Break(result) = self.settle(flow) {
                 return Some(result);
             }
             if is_done {

@@ -165,3 +165,106 @@ impl Ring {
         self.read.bytes -= extent.bytes.min(self.read.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relay_core::Lsn;
+
+    fn place(at: u64) -> Place {
+        Place { lsn: Lsn(at), send_time_us: 7 }
+    }
+
+    /// Frames from the socket, each at the LSN of its number.
+    fn keep(ring: &mut Ring, frames: &[(u64, &str)]) {
+        for &(at, payload) in frames {
+            ring.keep(place(at), payload.as_bytes(), true);
+        }
+    }
+
+    /// Reads so many frames again, keeping them: where each stands and what it is.
+    fn read(ring: &mut Ring, count: usize) -> Vec<(u64, String)> {
+        let mut frames = Vec::new();
+        while frames.len() < count
+            && let Some((place, payload)) = ring.next()
+        {
+            assert_eq!(place.send_time_us, 7);
+            frames.push((place.lsn.0, String::from_utf8(payload.to_vec()).expect("text")));
+            if ring.begun().is_none() {
+                ring.passed(true);
+            }
+        }
+        frames
+    }
+
+    fn texts(frames: &[(u64, &str)]) -> Vec<(u64, String)> {
+        frames.iter().map(|&(at, payload)| (at, payload.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_replay_gives_the_same_bytes_and_places_and_begins_with_the_begin_of_a_split_transaction() {
+        let mut ring = Ring::default();
+        let first = [(1, "B one"), (2, "I a"), (3, "C"), (4, "B two"), (5, "I b")];
+        keep(&mut ring, &first);
+        assert!(!ring.is_replaying());
+        assert!(ring.replay().is_some(), "it begins outside of a transaction");
+        assert_eq!(read(&mut ring, 9), texts(&first));
+
+        // Committed inside of `two`; what came while the commit was under way stays.
+        let mut open = Open::default();
+        open.previous_end = Some(Lsn(3));
+        ring.mark(&open);
+        open.previous_end = Some(Lsn(9));
+        keep(&mut ring, &[(6, "I c"), (7, "C")]);
+        ring.answered(true);
+        let rest = texts(&[(4, "B two"), (6, "I c"), (7, "C")]);
+        for _ in 0..2 {
+            assert!(ring.replay().is_none() && ring.is_replaying());
+            assert_eq!(read(&mut ring, 2), rest[..2]);
+        }
+        assert!(ring.is_replaying(), "broken off in the middle, it begins anew and then goes on");
+        assert_eq!(read(&mut ring, 9), rest[2..]);
+        ring.replay();
+        ring.next();
+        assert_eq!(ring.begun().and_then(|open| open.previous_end), Some(Lsn(3)), "as it was at the commit");
+    }
+
+    #[test]
+    fn a_commit_in_the_middle_of_a_replay_covers_what_was_read_again() {
+        let mut ring = Ring::default();
+        keep(&mut ring, &[(1, "B one"), (2, "I a"), (3, "I b"), (4, "C"), (5, "B two"), (6, "I c")]);
+        ring.replay();
+        assert_eq!(read(&mut ring, 2).len(), 2);
+        ring.mark(&Open::default());
+        ring.answered(true);
+        assert_eq!(read(&mut ring, 9), texts(&[(3, "I b"), (4, "C"), (5, "B two"), (6, "I c")]));
+        ring.replay();
+        assert_eq!(read(&mut ring, 9), texts(&[(1, "B one"), (3, "I b"), (4, "C"), (5, "B two"), (6, "I c")]));
+        // One that failed covers nothing.
+        ring.mark(&Open::default());
+        ring.answered(false);
+        ring.replay();
+        assert_eq!(read(&mut ring, 9).len(), 5);
+    }
+
+    #[test]
+    fn what_is_not_kept_takes_what_was_read_along_and_leaves_what_is_still_to_be_read() {
+        let mut ring = Ring::default();
+        keep(&mut ring, &[(1, "B one"), (2, "I a"), (3, "I b"), (4, "C")]);
+        ring.replay();
+        assert_eq!(read(&mut ring, 1).len(), 1);
+        ring.passed(false);
+        assert_eq!(read(&mut ring, 9), texts(&[(3, "I b"), (4, "C")]));
+        ring.keep(place(5), b"B two", false);
+        assert!(!ring.is_replaying() && ring.bytes.is_empty() && ring.frames.is_empty());
+        // What follows the next commit is whole again.
+        ring.mark(&Open::default());
+        keep(&mut ring, &[(6, "I c")]);
+        ring.answered(true);
+        ring.replay();
+        assert_eq!(read(&mut ring, 9), texts(&[(5, "B two"), (6, "I c")]));
+        ring.clear();
+        ring.replay();
+        assert!(ring.bytes.is_empty());
+    }
+}
