@@ -25,23 +25,25 @@ const LATE_MS: i64 = 50;
 
 /// The costs of deaths in the order of time, from a topic whose timestamps are those of appending.
 ///
-/// A record that comes again is charged to the last death before it. It is old if it had been appended more than `covered_ms` before that.
+/// A record that comes again is charged to the death of the process that had sent it before: the first death after that. It is old if it had
+/// been appended more than `covered_ms` earlier.
 pub(super) fn of(records: &[Rec], deaths: &[Death], covered_ms: i64) -> Vec<Cost> {
     let mut costs = vec![Cost::default(); deaths.len()];
     let mut appended: HashMap<u64, i64> = HashMap::new();
     for record in records {
         let (Ok(event), Some(now_ms)) = (Event::of(record), record.timestamp_ms) else { continue };
         let Some(before_ms) = appended.insert(event.number, now_ms) else { continue };
-        let died = deaths.partition_point(|death| death.at_ms + LATE_MS < now_ms);
-        let at = died.checked_sub(1).unwrap_or_else(|| panic!("event {} came again before any death", event.number));
+        let at = deaths.partition_point(|death| death.at_ms + LATE_MS < before_ms);
+        let death = deaths.get(at).filter(|death| death.at_ms < now_ms);
+        let death = death.unwrap_or_else(|| panic!("event {} came again without a death between", event.number));
         costs[at].duplicates += 1;
-        costs[at].old += u64::from(before_ms < deaths[at].at_ms - covered_ms);
+        costs[at].old += u64::from(before_ms < death.at_ms - covered_ms);
     }
     costs
 }
 
 #[test]
-fn duplicates_are_charged_to_the_death_before_them() {
+fn duplicates_are_charged_to_the_death_of_their_sender() {
     let record = |number: u64, timestamp_ms| Rec {
         topic: "t".into(),
         partition: 0,
@@ -51,8 +53,8 @@ fn duplicates_are_charged_to_the_death_before_them() {
         headers: Vec::new(),
         timestamp_ms: Some(timestamp_ms),
     };
-    let deaths = [1_000, 2_000].map(|at_ms| Death { at_ms, point: "x" });
+    let deaths = [1_000, 2_000, 2_400].map(|at_ms| Death { at_ms, point: "x" });
     let records = [record(1, 100), record(2, 900), record(2, 1_200), record(1, 1_300), record(3, 1_900), record(3, 2_500)];
     let costs = of(&records, &deaths, 200);
-    assert_eq!(costs, [Cost { duplicates: 2, old: 1 }, Cost { duplicates: 1, old: 0 }]);
+    assert_eq!(costs, [Cost { duplicates: 2, old: 1 }, Cost { duplicates: 1, old: 0 }, Cost::default()]);
 }

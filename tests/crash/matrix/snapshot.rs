@@ -11,7 +11,7 @@ pub(super) fn run(mode: Mode, kills: &[Kill], book: &mut Book) {
     let name = format!("chunks{}", mode.name());
     let plan: Vec<(&'static str, u64)> = kills.iter().map(|kill| (kill.point, kill.passes)).collect();
     let toml = format!("{}\n[snapshot]\nmode = \"never\"\nchunk = 500", mode.toml());
-    for (point, fired) in killed_at(&name, true, true, &toml, &plan) {
+    for (point, fired) in killed_at(&name, &toml, &plan) {
         book.killed(mode, point, &fired);
     }
 }
