@@ -10,7 +10,7 @@ use relay_tests::relay::{Builder, Relay};
 use relay_tests::requests::{Api, Trap};
 use relay_tests::seed::Seed;
 use relay_tests::versions::Version;
-use relay_tests::wait::{secs, until};
+use relay_tests::wait::{secs, try_until, until};
 use std::time::{Duration, Instant};
 
 /// A pipeline whose requests go through the broker's proxy, under load.
@@ -107,8 +107,10 @@ fn a_commit_of_unknown_outcome_is_looked_up_and_nothing_is_lost_or_repeated() {
         let inits = kafka.proxy().seen(Api::InitProducerId);
         kafka.proxy().trap(Api::EndTxn, trap, 1);
         until("the trap", secs(30), || (kafka.proxy().trapped(Api::EndTxn, trap) > 0).then_some(()));
+        let is_new = || (kafka.proxy().seen(Api::InitProducerId) > inits).then_some(());
+        let renewed = try_until(secs(30), is_new);
+        assert!(renewed.is_some(), "{trap:?}: no new producer after an unknown outcome\n{}", scene.relay.process().log_tail());
         scene.until_more(&kafka, 100, secs(60));
-        assert!(kafka.proxy().seen(Api::InitProducerId) > inits, "{trap:?}: a new producer after an unknown outcome");
     }
     judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
 }
@@ -119,10 +121,14 @@ fn a_late_commit_does_not_end_a_later_transaction() {
     let Some(mode) = Mode::all().find(|mode| *mode == Mode::ExactlyOnce) else { return };
     let kafka = Kafka::builder().proxied().start();
     let mut scene = Scene::start(&kafka, "lateend", mode, "[sink.kafka.properties]\n\"socket.timeout.ms\" = 1000");
-    for _ in 0..3 {
+    for is_cut in [false, true, true] {
         let inits = kafka.proxy().seen(Api::InitProducerId);
         kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
         until("a commit on its way", secs(30), || (kafka.proxy().held() == 1).then_some(()));
+        if is_cut {
+            // librdkafka sends the commit again by itself, which succeeds; the first copy is still under way.
+            assert!(kafka.proxy().cut() > 0);
+        }
         // relay gives it up, fences itself off and goes on; then a later transaction is caught before its own end: it is open now.
         until("a new producer", secs(60), || (kafka.proxy().seen(Api::InitProducerId) > inits).then_some(()));
         scene.until_more(&kafka, 50, secs(60));

@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod chaos;
+pub mod cluster;
 pub mod connect;
 pub mod consumer;
 pub mod fetch;
@@ -28,6 +29,7 @@ pub mod watchdog;
 
 pub use certs::Certs;
 pub use chaos::Chaos;
+pub use cluster::Cluster;
 pub use connect::{Connect, Connector};
 pub use consumer::{Isolation, Reader, Rec, Tail, read_all};
 pub use framework::Framework;

@@ -46,6 +46,9 @@ pub(crate) struct Stores(Mutex<Option<(usize, Result<(), Failure>)>>);
 /// The opaque of an event is its ticket; those of other records have the highest bit set.
 const OURS: usize = 1 << (usize::BITS - 1);
 
+/// What librdkafka calls its connection to the coordinator of transactions.
+const COORDINATOR: &str = "TxnCoordinator";
+
 /// A record whose fate is of no interest.
 pub(crate) const FORGOTTEN: usize = usize::MAX;
 
@@ -158,6 +161,14 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // No error event tells of a connection that the peer closes, and its log line is left out when it is the same as the last one. But
+        // librdkafka sends its requests again then, and so this must be known (kafka.md, section 12).
+        if let Some(life) = &self.life
+            && facility == "FAIL"
+            && message.contains(COORDINATOR)
+        {
+            life.lost_connection();
+        }
         log(level, facility, message);
     }
 

@@ -284,6 +284,11 @@ impl Config {
         for (property, value) in &self.properties {
             client.set(property, value);
         }
+        if self.is_exactly_once {
+            // The only way to hear of every loss of the coordinator's connection. A few lines a connection, which the log's level holds back.
+            let debug = self.properties.get("debug").map_or("broker".to_owned(), |debug| format!("{debug},broker"));
+            client.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+        }
         client.set("batch.size", batch_bytes.to_string());
         Ok(client)
     }

@@ -20,8 +20,8 @@ pub(super) struct Cost {
     pub(super) old: u64,
 }
 
-/// A dead process's last requests may still be on their way into the log; a new one does not send so soon.
-const LATE_MS: i64 = 50;
+/// A dead process's last requests may still be on their way into the log for so long.
+const LATE_MS: i64 = 5_000;
 
 /// The costs of deaths in the order of time, from a topic whose timestamps are those of appending.
 ///
@@ -33,11 +33,16 @@ pub(super) fn of(records: &[Rec], deaths: &[Death], covered_ms: i64) -> Vec<Cost
     for record in records {
         let (Ok(event), Some(now_ms)) = (Event::of(record), record.timestamp_ms) else { continue };
         let Some(before_ms) = appended.insert(event.number, now_ms) else { continue };
-        let at = deaths.partition_point(|death| death.at_ms + LATE_MS < before_ms);
-        let death = deaths.get(at).filter(|death| death.at_ms < now_ms);
-        let death = death.unwrap_or_else(|| panic!("event {} came again without a death between", event.number));
-        costs[at].duplicates += 1;
-        costs[at].old += u64::from(before_ms < death.at_ms - covered_ms);
+        // The first death after it was appended, or, if it came again before that, it arrived after the death of its sender.
+        let next = deaths.partition_point(|death| death.at_ms < before_ms);
+        if deaths.get(next).is_some_and(|death| death.at_ms < now_ms) {
+            costs[next].duplicates += 1;
+            costs[next].old += u64::from(before_ms < deaths[next].at_ms - covered_ms);
+        } else {
+            let last = next.checked_sub(1).filter(|&last| before_ms - deaths[last].at_ms < LATE_MS);
+            let last = last.unwrap_or_else(|| panic!("event {} came again without a death between", event.number));
+            costs[last].duplicates += 1;
+        }
     }
     costs
 }
@@ -54,7 +59,16 @@ fn duplicates_are_charged_to_the_death_of_their_sender() {
         timestamp_ms: Some(timestamp_ms),
     };
     let deaths = [1_000, 2_000, 2_400].map(|at_ms| Death { at_ms, point: "x" });
-    let records = [record(1, 100), record(2, 900), record(2, 1_200), record(1, 1_300), record(3, 1_900), record(3, 2_500)];
+    let records = [
+        record(1, 100),
+        record(2, 900),
+        record(2, 1_200),
+        record(1, 1_300),
+        record(3, 1_900),
+        record(3, 2_500),
+        record(4, 2_600),
+        record(4, 2_700),
+    ];
     let costs = of(&records, &deaths, 200);
-    assert_eq!(costs, [Cost { duplicates: 2, old: 1 }, Cost { duplicates: 1, old: 0 }, Cost::default()]);
+    assert_eq!(costs, [Cost { duplicates: 2, old: 1 }, Cost { duplicates: 1, old: 0 }, Cost { duplicates: 1, old: 0 }]);
 }
