@@ -146,11 +146,14 @@ fn transaction_records_count_what_came_despite_kills() {
     let mut scene = Scene::start("captx", Version::V15, kafka, "format.transaction_metadata = true");
     let writers = scene.writers();
     scene.kill(6);
-    // Into a large transaction, soon after its commit.
+    // Into a large transaction, which takes more than a second on this thin wire.
     for first in (1_000_000_i64..).step_by(10_000).take(4) {
         scene.relay.until_state("streaming", secs(30));
+        scene.proxy.bandwidth(300_000);
         scene.db.sql(&format!("INSERT INTO keyed SELECT g, 1, 'large' FROM generate_series({first}, {first} + 6000) g"));
-        std::thread::sleep(Duration::from_millis(scene.seed.between(5, 150)));
+        std::thread::sleep(Duration::from_millis(scene.seed.between(300, 1_000)));
+        scene.relay.kill_9();
+        scene.proxy.heal();
         scene.kill_now();
     }
     let topics = scene.judge(writers, kafka);

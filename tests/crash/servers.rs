@@ -1,6 +1,6 @@
 //! The servers on either side are killed, stopped and started again under load.
 
-use crate::story::{budget, judge, load, relay, topic};
+use crate::story::{Mode, budget, judge, load, relay, topic};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
 use relay_tests::seed::Seed;
@@ -51,6 +51,32 @@ fn postgresql_killed_stopped_and_restarted_loses_nothing() {
             "{version}, seed {number}: {kills} kills, {immediate} immediate and {fast} fast stops, {} duplicates",
             report.duplicates
         );
+    }
+}
+
+/// C1: the window is kept, and the stream goes on behind what was received whole.
+#[test]
+fn a_fast_restart_of_postgresql_repeats_nothing() {
+    for (version, mode) in
+        [Version::V15, Version::V18].into_iter().flat_map(|version| Mode::all().map(move |mode| (version, mode)))
+    {
+        let mut db = Postgres::builder(version).durable().start();
+        let kafka = Kafka::shared();
+        let outbox = db.prepare_outbox(&format!("fast{}{}", version as u32, mode.name()));
+        db.prepare_for_poll(&outbox);
+        let topic = topic(kafka, &format!("fast.{version:?}.{}", mode.name()));
+        let mut relay = mode.apply(relay(&db.url("relay"), &kafka.brokers(), &outbox)).spawn();
+        relay.until_state("streaming", secs(30));
+        let mut load = load(&db, &outbox, &topic, Seed::fresh());
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_millis(500));
+            db.stop_fast();
+            db.start_again();
+            relay.until_state("streaming", secs(60));
+        }
+        let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
+        println!("{version}, {mode:?}: two fast restarts, {} duplicates", report.duplicates);
+        assert_eq!(report.duplicates, 0, "{version}, {mode:?}");
     }
 }
 

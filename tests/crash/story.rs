@@ -10,6 +10,14 @@ use relay_tests::relay::{Builder, Relay};
 use relay_tests::wait::{secs, try_until};
 use std::time::Duration;
 
+/// How a pipeline runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mode {
+    Log,
+    ExactlyOnce,
+    Poll,
+}
+
 /// What every suite sets: quick checkpoints and short sessions, so that a minute holds many crashes.
 pub(crate) const QUICK: &str = r#"
 delivery.checkpoint_interval = "200ms"
@@ -17,6 +25,41 @@ delivery.idle_checkpoint_interval = "500ms"
 source.log.wal_sender_timeout = "6s"
 shutdown.grace = "10s"
 "#;
+
+// === impl Mode ===
+
+impl Mode {
+    /// All that this build has.
+    pub(crate) fn all() -> impl Iterator<Item = Mode> {
+        [Mode::Log, Mode::ExactlyOnce, Mode::Poll].into_iter().filter(|mode| mode.is_built())
+    }
+
+    pub(crate) fn is_built(self) -> bool {
+        true
+    }
+
+    /// As part of a pipeline's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Log => "log",
+            Mode::ExactlyOnce => "exactlyonce",
+            Mode::Poll => "poll",
+        }
+    }
+
+    /// The settings that make it.
+    pub(crate) fn toml(self) -> &'static str {
+        match self {
+            Mode::Log => "",
+            Mode::ExactlyOnce => "delivery.guarantee = \"exactly-once\"",
+            Mode::Poll => "source.mode = \"poll\"\nsource.poll.interval = \"20ms\"\nsource.poll.batch = 50",
+        }
+    }
+
+    pub(crate) fn apply(self, builder: Builder) -> Builder {
+        builder.toml(self.toml())
+    }
+}
 
 /// How long a suite injects faults.
 pub(crate) fn budget(seconds: u64) -> Duration {

@@ -30,6 +30,14 @@ pub struct Builder {
     tls: Option<Tls>,
     has_authorizer: bool,
     jvm: Vec<String>,
+    node: Option<Node>,
+}
+
+/// One of several nodes: its controller's port and its cluster are chosen by the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) controller: u16,
+    pub(crate) cluster_id: String,
 }
 
 #[derive(Debug, Clone)]
@@ -107,14 +115,27 @@ impl Builder {
         self
     }
 
+    pub(crate) fn node(mut self, node: Node) -> Self {
+        self.node = Some(node);
+        self
+    }
+
     /// Formats the log directory and starts the broker.
     pub fn start(self) -> Kafka {
         let start = Instant::now();
+        let mut kafka = self.format();
+        kafka.start_again();
+        println!("Apache Kafka {KAFKA} ready on port {} after {:.2?}", kafka.direct, start.elapsed());
+        kafka
+    }
+
+    /// A broker with a formatted log directory, not running yet.
+    pub(crate) fn format(self) -> Kafka {
         fetch::kafka_class_path();
         let scratch = Scratch::new("kafka");
-        let (direct, controller) = (free_port(), free_port());
+        let (direct, controller) = (free_port(), self.node.as_ref().map_or_else(free_port, |node| node.controller));
         let proxied = self.is_proxied.then(free_port);
-        let proxy = proxied.map(Proxy::start);
+        let proxy = proxied.map(Proxy::for_kafka);
         let secured = self.secured.is_some().then(free_port);
         let plain = |name, port, advertised| Listener { name, port, advertised, protocol: "PLAINTEXT".to_owned() };
         let mut listeners = vec![plain("DIRECT", direct, direct), plain("CONTROLLER", controller, controller)];
@@ -124,10 +145,9 @@ impl Builder {
         }
         let properties = self.properties(&scratch, &listeners, controller);
         scratch.write("server.properties", &properties);
-        let mut kafka = Kafka { direct, secured, proxy, jvm: self.jvm.clone(), process: None, scratch };
-        kafka.format(&self.scram_users());
-        kafka.start_again();
-        println!("Apache Kafka {KAFKA} ready on port {direct} after {:.2?}", start.elapsed());
+        let kafka = Kafka { direct, secured, proxy, jvm: self.jvm.clone(), process: None, scratch };
+        let cluster_id = self.node.as_ref().map_or_else(cluster_id, |node| node.cluster_id.clone());
+        kafka.format(&cluster_id, &self.scram_users());
         kafka
     }
 
@@ -224,6 +244,7 @@ impl Kafka {
             users: Vec::new(),
             tls: None,
             has_authorizer: false,
+            node: None,
             // Tests start many and use them little: compile quickly rather than well.
             jvm: ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"].map(str::to_owned).to_vec(),
         }
@@ -270,10 +291,19 @@ impl Kafka {
         if self.process.as_mut().is_some_and(Process::is_running) {
             return;
         }
+        self.launch();
+        self.until_it_answers();
+    }
+
+    /// Starts the process and waits for nothing.
+    pub(crate) fn launch(&mut self) {
         let log = self.scratch.join("broker.log");
         let mut command = self.java("kafka.Kafka");
         command.arg(self.scratch.join("server.properties"));
         self.process = Some(Process::start("Kafka", &mut command, &log, "KILL"));
+    }
+
+    pub(crate) fn until_it_answers(&mut self) {
         let consumer = self.client();
         until("Kafka to answer with its metadata", START_LIMIT, || {
             assert!(self.process().is_running(), "Kafka ended while starting\n{}", self.process().log_tail());
@@ -332,9 +362,9 @@ impl Kafka {
         command
     }
 
-    fn format(&self, scram_users: &[String]) {
+    fn format(&self, cluster_id: &str, scram_users: &[String]) {
         let mut command = self.java("kafka.tools.StorageTool");
-        command.args(["format", "-t", &cluster_id(), "-c"]).arg(self.scratch.join("server.properties"));
+        command.args(["format", "-t", cluster_id, "-c"]).arg(self.scratch.join("server.properties"));
         for user in scram_users {
             command.args(["--add-scram", user]);
         }
@@ -343,7 +373,7 @@ impl Kafka {
 }
 
 /// Sixteen random bytes as Kafka writes them: 22 letters of base64, the last of which holds two bits.
-fn cluster_id() -> String {
+pub(crate) fn cluster_id() -> String {
     const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut seed = Seed::new(u64::from(std::process::id()) ^ u64::from(free_port()) << 32 ^ Seed::fresh());
     let letter = |n: u64| char::from(LETTERS[usize::try_from(n).unwrap_or(0)]);

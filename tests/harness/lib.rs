@@ -2,6 +2,7 @@
 
 pub mod certs;
 pub mod chaos;
+pub mod cluster;
 pub mod connect;
 pub mod consumer;
 pub mod fetch;
@@ -16,7 +17,9 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+mod pump;
 pub mod relay;
+pub mod requests;
 pub mod scratch;
 pub mod seed;
 pub mod topics;
@@ -26,6 +29,7 @@ pub mod watchdog;
 
 pub use certs::Certs;
 pub use chaos::Chaos;
+pub use cluster::Cluster;
 pub use connect::{Connect, Connector};
 pub use consumer::{Isolation, Reader, Rec, Tail, read_all};
 pub use framework::Framework;

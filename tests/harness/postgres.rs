@@ -1,5 +1,7 @@
 //! Turns a version and some settings into a running PostgreSQL server that tests may stop, kill and start again.
 
+mod standby;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -1,18 +1,19 @@
 //! Turns a server's port into another port whose connections can be cut, stalled, swallowed, slowed and counted.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::thread::{JoinHandle, sleep, spawn};
-use std::time::{Duration, Instant};
+use std::thread::{JoinHandle, spawn};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::net::sockopt::set_socket_linger;
 
-use crate::lane::{Lane, Line};
+use crate::lane::Lane;
 use crate::ports::free_port;
+use crate::pump::{LOOK, is_readable, pump, wait_for};
+use crate::requests::{Requests, Unanswered};
 use crate::wait::{secs, try_until};
 
 /// Which way bytes travel.
@@ -59,12 +60,14 @@ pub struct Proxy {
 #[derive(Debug)]
 pub(crate) struct Control {
     target: AtomicU16,
+    /// Of a Kafka listener.
+    pub(crate) requests: Option<Requests>,
     rules: Mutex<Rules>,
     connections: Mutex<Vec<Weak<Connection>>>,
     counts: Mutex<Counts>,
     stopped: AtomicBool,
     /// Grows with each stall, so that a connection counts each one once.
-    stall: AtomicU64,
+    pub(crate) stall: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,27 +78,31 @@ struct Rules {
 }
 
 #[derive(Debug)]
-struct Connection {
-    client: TcpStream,
-    server: TcpStream,
-    is_dead: AtomicBool,
+pub(crate) struct Connection {
+    /// Kafka requests whose answers must not pass.
+    pub(crate) unanswered: Unanswered,
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
+    pub(crate) is_dead: AtomicBool,
     /// Bytes of this connection were swallowed: its streams have a hole and must never go on.
-    has_lost_bytes: AtomicBool,
+    pub(crate) has_lost_bytes: AtomicBool,
 }
-
-/// How often a pump looks at the rules while nothing arrives.
-const LOOK: Duration = Duration::from_millis(10);
 
 // === impl Proxy ===
 
 impl Proxy {
     /// Forwards a new loopback port to another one, which need not be open yet.
     pub fn start(target_port: u16) -> Proxy {
+        Self::begin(target_port, None)
+    }
+
+    pub(crate) fn begin(target_port: u16, requests: Option<Requests>) -> Proxy {
         let port = free_port();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("listen on a free port");
         listener.set_nonblocking(true).expect("make the listener non-blocking");
         let control = Arc::new(Control {
             target: AtomicU16::new(target_port),
+            requests,
             rules: Mutex::default(),
             connections: Mutex::default(),
             counts: Mutex::default(),
@@ -177,6 +184,10 @@ impl Proxy {
     pub(crate) fn control(&self) -> Arc<Control> {
         Arc::clone(&self.control)
     }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        self.control.requests.as_ref().expect("the proxy was made for Kafka")
+    }
 }
 
 impl Drop for Proxy {
@@ -194,6 +205,10 @@ impl Drop for Proxy {
 impl Control {
     pub(crate) fn counts(&self) -> Counts {
         *self.counts.lock().expect("counts are not poisoned")
+    }
+
+    pub(crate) fn target_port(&self) -> u16 {
+        self.target.load(Ordering::SeqCst)
     }
 
     pub(crate) fn cut(&self) -> u64 {
@@ -240,11 +255,11 @@ impl Control {
         }
     }
 
-    fn lane(&self, direction: Direction) -> Lane {
+    pub(crate) fn lane(&self, direction: Direction) -> Lane {
         *self.rules.lock().expect("rules are not poisoned").lane(direction)
     }
 
-    fn count(&self, f: impl FnOnce(&mut Counts)) {
+    pub(crate) fn count(&self, f: impl FnOnce(&mut Counts)) {
         f(&mut self.counts.lock().expect("counts are not poisoned"));
     }
 
@@ -265,7 +280,7 @@ impl Control {
     }
 
     /// How many of `n` bytes may pass before a cut that was ordered, and whether this is the cut.
-    fn take(&self, direction: Direction, n: usize) -> (usize, bool) {
+    pub(crate) fn take(&self, direction: Direction, n: usize) -> (usize, bool) {
         let mut rules = self.rules.lock().expect("rules are not poisoned");
         let lane = rules.lane(direction);
         match lane.cut_after {
@@ -295,12 +310,31 @@ impl Rules {
 
 impl Connection {
     /// Makes the close that follows a reset (no FIN, unsent bytes dropped) and wakes both pumps.
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.is_dead.store(true, Ordering::SeqCst);
         for socket in [&self.client, &self.server] {
             let _ = set_socket_linger(socket, Some(Duration::ZERO));
             let _ = socket.shutdown(Shutdown::Read);
         }
+    }
+
+    /// Writes all of it, or as much as goes before the connection ends; answers how much that was.
+    pub(crate) fn send(&self, direction: Direction, bytes: &[u8]) -> usize {
+        let mut to = match direction {
+            Direction::Up => &self.server,
+            Direction::Down => &self.client,
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.is_dead.load(Ordering::SeqCst) {
+            match to.write(rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    wait_for(to, PollFlags::OUT, LOOK);
+                }
+                Err(_) => self.reset(),
+            }
+        }
+        bytes.len() - rest.len()
     }
 }
 
@@ -310,7 +344,7 @@ fn accept(listener: &TcpListener, control: &Arc<Control>) {
             continue;
         }
         let Ok((client, _)) = listener.accept() else { continue };
-        let target = (Ipv4Addr::LOCALHOST, control.target.load(Ordering::SeqCst));
+        let target = (Ipv4Addr::LOCALHOST, control.target_port());
         let is_refusing = control.rules.lock().expect("rules are not poisoned").is_refusing;
         let server = if is_refusing { None } else { TcpStream::connect(target).ok() };
         let Some(server) = server else {
@@ -324,8 +358,13 @@ fn accept(listener: &TcpListener, control: &Arc<Control>) {
             socket.set_nonblocking(true).expect("make a socket non-blocking");
             let _ = socket.set_nodelay(true);
         }
-        let connection =
-            Arc::new(Connection { client, server, is_dead: AtomicBool::new(false), has_lost_bytes: AtomicBool::new(false) });
+        let connection = Arc::new(Connection {
+            unanswered: Unanswered::default(),
+            client,
+            server,
+            is_dead: AtomicBool::new(false),
+            has_lost_bytes: AtomicBool::new(false),
+        });
         control.connections.lock().expect("connections are not poisoned").push(Arc::downgrade(&connection));
         control.count(|counts| counts.connections += 1);
         for direction in [Direction::Up, Direction::Down] {
@@ -333,104 +372,6 @@ fn accept(listener: &TcpListener, control: &Arc<Control>) {
             spawn(move || pump(&control, &connection, direction));
         }
     }
-}
-
-/// Carries one direction of one connection until it ends.
-fn pump(control: &Control, connection: &Connection, direction: Direction) {
-    let (mut from, to) = match direction {
-        Direction::Up => (&connection.client, &connection.server),
-        Direction::Down => (&connection.server, &connection.client),
-    };
-    let mut line = Line::new();
-    let mut buffer = vec![0; 64 * 1024];
-    let (mut is_at_end, mut has_lost, mut seen_stall) = (false, false, 0);
-    while !connection.is_dead.load(Ordering::SeqCst) {
-        let lane = control.lane(direction);
-        if lane.is_stalled {
-            let stall = control.stall.load(Ordering::SeqCst);
-            if seen_stall != stall {
-                seen_stall = stall;
-                control.count(|counts| counts.stalls += 1);
-            }
-            sleep(Duration::from_millis(2));
-            continue;
-        }
-        if !lane.is_swallowing && !has_lost {
-            while let Some(piece) = line.due(Instant::now(), &lane) {
-                if !forward(control, connection, to, direction, &piece) {
-                    return;
-                }
-            }
-            if is_at_end && line.is_empty() {
-                let _ = to.shutdown(Shutdown::Write);
-                return;
-            }
-        }
-        let pause = line.pause(Instant::now(), LOOK);
-        if is_at_end || line.is_full() {
-            sleep(pause);
-            continue;
-        }
-        if !is_readable(from, pause) {
-            continue;
-        }
-        match from.read(&mut buffer) {
-            Ok(0) => is_at_end = true,
-            Ok(n) => {
-                // The rules may have changed while we waited for these bytes.
-                let lane = control.lane(direction);
-                if lane.is_swallowing || has_lost {
-                    let n = n as u64;
-                    control.count(|counts| {
-                        (counts.swallowed, counts.half_open) = (counts.swallowed + n, counts.half_open + u64::from(!has_lost))
-                    });
-                    has_lost = true;
-                    connection.has_lost_bytes.store(true, Ordering::SeqCst);
-                } else {
-                    let is_held = line.push(Instant::now(), &buffer[..n], &lane);
-                    control.count(|counts| counts.delays += u64::from(is_held));
-                }
-            }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            // Its end reset the connection: pass that on, except into a black hole.
-            Err(_) if lane.is_swallowing || has_lost => is_at_end = true,
-            Err(_) => connection.reset(),
-        }
-    }
-}
-
-/// Writes a piece, obeying an ordered cut; false when the connection is over.
-fn forward(control: &Control, connection: &Connection, mut to: &TcpStream, direction: Direction, piece: &[u8]) -> bool {
-    let (allowed, is_cut) = control.take(direction, piece.len());
-    let mut rest = &piece[..allowed];
-    while !rest.is_empty() && !connection.is_dead.load(Ordering::SeqCst) {
-        match to.write(rest) {
-            Ok(n) => rest = &rest[n..],
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                wait_for(to, PollFlags::OUT, LOOK);
-            }
-            Err(_) => connection.reset(),
-        }
-    }
-    let sent = (allowed - rest.len()) as u64;
-    control.count(|counts| match direction {
-        Direction::Up => counts.bytes_up += sent,
-        Direction::Down => counts.bytes_down += sent,
-    });
-    if is_cut {
-        connection.reset();
-        control.count(|counts| counts.cuts += 1);
-    }
-    !connection.is_dead.load(Ordering::SeqCst)
-}
-
-fn is_readable(socket: &impl AsFd, limit: Duration) -> bool {
-    wait_for(socket, PollFlags::IN, limit)
-}
-
-fn wait_for(socket: &impl AsFd, flags: PollFlags, limit: Duration) -> bool {
-    let limit = Timespec::try_from(limit).expect("a short wait");
-    poll(&mut [PollFd::new(socket, flags)], Some(&limit)).is_ok_and(|n| n > 0)
 }
 
 #[cfg(test)]

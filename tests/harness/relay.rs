@@ -19,6 +19,13 @@ use crate::process::{Exit, Process, run};
 use crate::scratch::Scratch;
 use crate::wait::{secs, try_until};
 
+/// What test builds have besides: failpoints do nothing until a test plans something. Optimised builds, which measure, have none.
+const TEST_FEATURES: &[&str] = &["failpoints"];
+/// How the end of a process by a failpoint begins in its log.
+const FAILPOINT: &str = "failpoint ";
+/// The signal that a failpoint's `abort` ends a process with.
+const SIGABRT: i32 = 6;
+
 /// What a relay is to be before it starts.
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -27,6 +34,15 @@ pub struct Builder {
     env: Vec<(String, String)>,
     features: Vec<String>,
     binary: Option<PathBuf>,
+}
+
+/// A failpoint that did what was planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// The line that it left in the log, from the point's name on.
+    pub line: String,
+    /// How often each point had been passed by then.
+    pub passes: HashMap<String, u64>,
 }
 
 /// A relay with a configuration file, an admin port and a log of its own. Gone on drop.
@@ -270,9 +286,44 @@ impl Relay {
         self
     }
 
+    /// What its failpoints do from the next start on, as `RELAY_FAILPOINTS` has it; nothing when empty. See docs/failpoints.md.
+    pub fn plan(&mut self, failpoints: &str) -> &mut Self {
+        self.builder.env.retain(|(name, _)| name != "RELAY_FAILPOINTS");
+        self.builder.env.push(("RELAY_FAILPOINTS".to_owned(), failpoints.to_owned()));
+        self
+    }
+
+    /// Waits until a failpoint has ended it, and answers what that left in the log; `None` when it was still running then.
+    #[track_caller]
+    pub fn until_aborted(&mut self, limit: Duration) -> Option<Fired> {
+        try_until(limit, || (!self.process.is_running()).then_some(()))?;
+        let exit = self.process.wait(limit);
+        let fired = self.fired().pop();
+        assert!(exit.signal == Some(SIGABRT) && fired.is_some(), "no failpoint ended it: {exit:?}\n{}", self.process.log_tail());
+        fired
+    }
+
+    /// What its failpoints have done since its first start.
+    pub fn fired(&self) -> Vec<Fired> {
+        self.process.log().lines().filter_map(|line| Fired::parse(line.strip_prefix(FAILPOINT)?)).collect()
+    }
+
     /// Runs a one-shot command beside it, on its file.
     pub fn run(&self, args: &[&str]) -> Output {
         one_shot(&self.builder, &self.binary, &self.config, args)
+    }
+}
+
+// === impl Fired ===
+
+impl Fired {
+    fn parse(line: &str) -> Option<Self> {
+        let counts = line.split_once("passed: ").map_or("", |(_, counts)| counts);
+        let count = |text: &str| {
+            let (name, n) = text.split_once(' ')?;
+            Some((name.to_owned(), n.parse().ok()?))
+        };
+        line.contains(" at pass ").then(|| Self { line: line.to_owned(), passes: counts.split(", ").filter_map(count).collect() })
     }
 }
 
@@ -284,7 +335,7 @@ pub fn binary(features: &[&str]) -> PathBuf {
     if let Some(path) = std::env::var_os("RELAY_TEST_BIN").filter(|_| features.is_empty()) {
         return PathBuf::from(path);
     }
-    let features = features.join(",");
+    let features = [features, if cfg!(debug_assertions) { TEST_FEATURES } else { &[] }].concat().join(",");
     let mut built = BUILT.lock().expect("the list of binaries is not poisoned");
     built.get_or_insert_default().entry(features.clone()).or_insert_with(|| build(&features)).clone()
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{Builder, sum_of};
+use super::{Builder, Fired, sum_of};
 use crate::scratch::Scratch;
 use crate::wait::{secs, until};
 
@@ -42,6 +42,14 @@ fn a_process_is_watched_frozen_and_stopped() {
     assert_eq!(relay.terminate().code, Some(0));
     relay.start_again();
     assert_eq!(relay.kill_9().signal, Some(9));
+}
+
+#[test]
+fn what_a_failpoint_says_is_read_back() {
+    let fired = Fired::parse("rewind: abort at pass 2; passed: after-read 10, rewind 2").unwrap();
+    assert_eq!((fired.passes["rewind"], fired.passes["after-read"], fired.passes.len()), (2, 10, 2));
+    assert!(Fired::parse("rewind: sleep at pass 1").unwrap().passes.is_empty());
+    assert_eq!(Fired::parse("nothing of the kind"), None);
 }
 
 #[test]

@@ -27,7 +27,13 @@ impl Kafka {
     /// `("cleanup.policy", "compact")`.
     #[track_caller]
     pub fn create_topic(&self, name: &str, partitions: i32, config: &[(&str, &str)]) {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        self.create_replicated_topic(name, partitions, 1, config);
+    }
+
+    /// The same with so many replicas.
+    #[track_caller]
+    pub fn create_replicated_topic(&self, name: &str, partitions: i32, replicas: i32, config: &[(&str, &str)]) {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topic = config.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
         let made = block(self.admin().create_topics([&topic], &options())).expect("ask the broker to create a topic");
         made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
@@ -88,6 +94,12 @@ impl Kafka {
         let names = metadata.topics().iter().map(|topic| topic.name()).filter(|name| name.starts_with(prefix));
         let end = |name: &str| client.fetch_watermarks(name, 0, LIMIT).unwrap_or_else(|e| panic!("look at {name}: {e}")).1;
         names.map(|name| (name.to_owned(), end(name))).collect()
+    }
+
+    /// Where a partition ends.
+    #[track_caller]
+    pub fn end_offset(&self, topic: &str, partition: i32) -> i64 {
+        self.client().fetch_watermarks(topic, partition, LIMIT).unwrap_or_else(|e| panic!("look at {topic}: {e}")).1
     }
 
     /// Waits until a topic that another makes is there, and answers its number of partitions.

@@ -25,6 +25,16 @@ pub fn try_until<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Op
 }
 
 /// Seconds, for deadlines that read as prose.
-pub fn secs(n: u64) -> Duration {
+pub const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+/// Runs something at the end of its scope, a panic included: ends writers that their scope waits for.
+#[derive(Debug)]
+pub struct Finally<F: FnMut()>(pub F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

@@ -277,6 +277,13 @@ fn kafka_is_looked_at_from_here() {
     assert_eq!(answer.code, Some(0), "{}", answer.text);
     answer.is("KF001", "ok");
     answer.says("KF003", "warn", "1 brokers", "3 brokers");
+    answer.is("KF012", "skip");
+    let exactly = relay.clone().toml("delivery.guarantee = \"exactly-once\"");
+    let only = ["--only", "KF012"];
+    let found = Answer::of(&exactly, &only);
+    assert!(found.text.contains("transactions of up to 60 s") || found.text.contains("has 1 replicas"), "{}", found.text);
+    let long = exactly.toml("sink.kafka.properties = { \"transaction.timeout.ms\" = 2000000 }");
+    Answer::of(&long, &only).says("KF012", "fail", "transaction.max.timeout.ms is 900000 ms", "2000000 ms");
     assert!(answer.is("RL001", "ok")["observed"].as_str().unwrap().contains("has not been started"), "{}", answer.text);
     // Nobody there: what a missing slot means is then unknown.
     let deaf = relay.clone().brokers(&format!("127.0.0.1:{}", free_port()));

@@ -9,6 +9,7 @@ mod demo;
 mod deploy;
 mod detect;
 mod doctor;
+mod exactly;
 mod frameworks;
 mod housekeeping;
 mod init;
@@ -28,4 +29,5 @@ mod snapshot;
 mod stalls;
 #[path = "../tidy/tidy.rs"]
 mod tidy;
+mod transactions;
 mod traps;

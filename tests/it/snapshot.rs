@@ -2,12 +2,14 @@
 
 mod asked;
 mod export;
+mod poison;
 mod watermark;
 
 use crate::scene::QUICK;
 use relay_tests::consumer::{Isolation, Rec, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
+use relay_tests::proxy::Proxy;
 use relay_tests::relay::{Builder, Relay};
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
@@ -47,6 +49,11 @@ impl Snap {
         self.db.sql(&format!("CREATE PUBLICATION relay_{} {what}", self.name));
     }
 
+    /// So that relay does not make it, and rows are read beside the stream.
+    fn make_slot(&self) {
+        self.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", self.name));
+    }
+
     fn relay(&self, toml: &str) -> Builder {
         let capture = if toml.contains("[[capture]]") { "" } else { "\n[[capture]]\ntables = [\"public.*\"]" };
         Builder::new(&self.name)
@@ -54,6 +61,11 @@ impl Snap {
             .brokers(&Kafka::shared().brokers())
             .toml(QUICK)
             .toml(&format!("{toml}{capture}"))
+    }
+
+    /// As [`Snap::relay`], behind a proxy that holds a snapshot back, so that a story may meddle with it on any machine.
+    fn relay_behind(&self, proxy: &Proxy, toml: &str) -> Builder {
+        self.relay(toml).url(&self.db.url_through("relay", proxy.port()))
     }
 
     fn topic(&self, table: &str) -> String {

@@ -5,12 +5,14 @@ use crate::health::Health;
 use crate::lookup::Ask;
 use crate::producer::Client;
 use crate::security::Security;
+use crate::transactions::life::Life;
 use rdkafka::Message;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext};
 use relay_core::window::{Acks, Failure, FailureKind, Ticket};
+use relay_failpoint::fail_point;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -33,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) fatal: OnceLock<String>,
     /// The last topic put in doubt: a whole batch fails with one code, and one question is enough.
     pub(crate) doubted: Mutex<Option<(String, FailureKind, Instant)>>,
+    /// What a transactional client may do next; `None` where there are no transactions.
+    pub(crate) life: Option<Life>,
 }
 
 /// The outcome of the checkpoint record under way, by its opaque.
@@ -41,6 +45,9 @@ pub(crate) struct Stores(Mutex<Option<(usize, Result<(), Failure>)>>);
 
 /// The opaque of an event is its ticket; those of other records have the highest bit set.
 const OURS: usize = 1 << (usize::BITS - 1);
+
+/// What librdkafka calls its connection to the coordinator of transactions.
+const COORDINATOR: &str = "TxnCoordinator";
 
 /// A record whose fate is of no interest.
 pub(crate) const FORGOTTEN: usize = usize::MAX;
@@ -73,6 +80,10 @@ impl Context {
         if self.fatal.get().is_some() && matches!(kind, FailureKind::Purged | FailureKind::Transient) {
             kind = FailureKind::Fatal;
         }
+        // A broker that times a transaction out takes its epoch away, just as a successor does.
+        if kind == FailureKind::Fenced && self.life.as_ref().is_some_and(Life::is_expired) {
+            kind = FailureKind::Indefinite;
+        }
         self.health.add_failed(kind);
         match kind {
             FailureKind::Denied | FailureKind::UnknownTopic | FailureKind::Rejected => self.doubt(topic, kind, code),
@@ -104,8 +115,13 @@ impl Context {
     /// Fails an event that a dead client does not take.
     pub(crate) fn fail_at_once(&self, ticket: Ticket, reason: &str) {
         let message = self.fatal.get_or_init(|| reason.to_owned()).clone();
-        self.health.add_failed(FailureKind::Fatal);
-        self.report(ticket.0, Err(Failure { kind: FailureKind::Fatal, message }));
+        self.refuse(ticket, Failure { kind: FailureKind::Fatal, message });
+    }
+
+    /// Fails an event that cannot be taken, so that the caller learns of it where it learns of every failure.
+    pub(crate) fn refuse(&self, ticket: Ticket, failure: Failure) {
+        self.health.add_failed(failure.kind);
+        self.report(ticket.0, Err(failure));
     }
 
     fn report(&self, opaque: usize, outcome: Result<(), Failure>) {
@@ -130,12 +146,14 @@ impl ProducerContext for Context {
 
     #[inline]
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        fail_point!("before-delivery-report");
         match result {
             Ok(_) => self.report(opaque, Ok(())),
             // The log has it already, under this very sequence number.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::DuplicateSequenceNumber), _)) => self.report(opaque, Ok(())),
             Err((error, message)) => self.fail(error, message.topic(), opaque),
         }
+        fail_point!("after-delivery-report");
     }
 }
 
@@ -143,6 +161,14 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // No error event tells of a connection that the peer closes, and its log line is left out when it is the same as the last one. But
+        // librdkafka sends its requests again then, and so this must be known (kafka.md, section 12).
+        if let Some(life) = &self.life
+            && facility == "FAIL"
+            && message.contains(COORDINATOR)
+        {
+            life.lost_connection();
+        }
         log(level, facility, message);
     }
 
@@ -151,6 +177,12 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // A connection that did not come about carried no request.
+        if let Some(life) = &self.life
+            && !(reason.contains("Connect to ") && reason.contains(" failed"))
+        {
+            life.lost_connection();
+        }
         let error = Error::global(error.rdkafka_error_code(), reason);
         // rdkafka reports each error twice to a producer's context, and librdkafka each failed connection attempt.
         if self.health.note(error.clone()) {

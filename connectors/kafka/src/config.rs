@@ -11,6 +11,8 @@ use crate::reader::CheckpointReader;
 use crate::security::Security;
 use crate::sink::KafkaSink;
 use crate::topics::{Gate, Role, Topic, illegal};
+use crate::transactions::Transactions;
+use crate::transactions::life::{Bounds, Life};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use relay_core::window::Acks;
@@ -55,6 +57,8 @@ pub struct Config {
     pub allow_unsafe: bool,
     /// `delivery.in_flight`: the client's own queue is sized after it.
     pub in_flight_bytes: u64,
+    /// `delivery.guarantee` is `exactly-once`: events and checkpoint records are committed together.
+    pub is_exactly_once: bool,
 }
 
 /// What [`Config::build`] needs from outside.
@@ -80,8 +84,10 @@ pub struct Finding {
 pub struct Kafka {
     /// For the thread that reads the source.
     pub sink: KafkaSink,
-    /// For the same thread; writes through the same producer.
+    /// For the same thread; writes through the same producer. Not to be used where there are transactions.
     pub checkpoint: CheckpointTopic,
+    /// For the same thread, in place of `checkpoint`, where the configuration asks for exactly-once.
+    pub transactions: Option<Transactions>,
     /// For any thread that may block.
     pub reader: CheckpointReader,
     /// For everyone.
@@ -96,6 +102,8 @@ pub(crate) struct Plan {
     pub(crate) message_max_bytes: usize,
     pub(crate) batch_bytes: usize,
     linger: Duration,
+    /// `None` where there are no transactions.
+    bounds: Option<Bounds>,
 }
 
 const PARTITIONERS: [&str; 7] =
@@ -124,6 +132,7 @@ impl Config {
             properties: BTreeMap::new(),
             allow_unsafe: false,
             in_flight_bytes: 64 << 20,
+            is_exactly_once: false,
         }
     }
 
@@ -173,6 +182,11 @@ impl Config {
             let text = "the dlq and the checkpoint cannot share a topic".to_owned();
             findings.push(Finding::new("delivery.dlq.topic".to_owned(), text, "choose another name"));
         }
+        if self.is_exactly_once
+            && let Err(Error::Config { key, text }) = self.bounds()
+        {
+            findings.push(Finding::new(key, text, "leave both out: relay sets them"));
+        }
         self.security.check(&mut findings);
         if !self.allow_unsafe {
             properties::check(&self.properties, &mut findings);
@@ -189,6 +203,7 @@ impl Config {
             return Err(Error::Config { key, text });
         }
         let Deps { acks } = deps;
+        let transactional = self.is_exactly_once.then(|| self.clone());
         let reader = CheckpointReader::new(self.clone());
         let gate = Gate::new(self.allowed_topics.clone(), self.max_topics, &self.own_topics());
         let creation = self.creation();
@@ -202,9 +217,12 @@ impl Config {
         let current = Arc::new(Current::new(Arc::new(producer)));
         let lookup = Lookup::new(Arc::clone(&current), Arc::clone(&health), creation);
         spawn("relay-kafka-admin", move || lookup.serve(&asked))?;
+        let transactions = transactional
+            .map(|config| Transactions::start(config, Arc::clone(&current), Arc::clone(&checkpoint_topic)))
+            .transpose()?;
         let checkpoint = CheckpointTopic::new(Arc::clone(&current), checkpoint_topic, stores, asks.clone());
         let sink = KafkaSink::new(plan, current, Arc::clone(&health), asks, &own, gate);
-        Ok(Kafka { sink, checkpoint, reader, health })
+        Ok(Kafka { sink, checkpoint, transactions, reader, health })
     }
 
     pub(crate) fn own_topics(&self) -> Vec<&str> {
@@ -255,11 +273,40 @@ impl Config {
             .set("message.max.bytes", message_max_bytes.to_string())
             .set("topic.metadata.propagation.max.ms", "30000")
             .set("statistics.interval.ms", "5000");
+        if self.is_exactly_once {
+            // message.timeout.ms is left unset, and becomes transaction.timeout.ms.
+            client
+                .remove("message.timeout.ms")
+                .set("transactional.id", format!("relay.{}", self.name))
+                .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+                .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string());
+        }
         for (property, value) in &self.properties {
             client.set(property, value);
         }
+        if self.is_exactly_once {
+            // The only way to hear of every loss of the coordinator's connection. A few lines a connection, which the log's level holds back.
+            let debug = self.properties.get("debug").map_or("broker".to_owned(), |debug| format!("{debug},broker"));
+            client.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+        }
         client.set("batch.size", batch_bytes.to_string());
         Ok(client)
+    }
+
+    /// What a transaction may take.
+    pub(crate) fn bounds(&self) -> Result<Bounds, Error> {
+        let time = |name: &str, default: u64| -> Result<Duration, Error> {
+            Ok(Duration::from_secs_f64(self.number(&[name])?.unwrap_or(default as f64).clamp(1.0, 1e9) / 1000.0))
+        };
+        let bounds = Bounds {
+            transaction: time("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)?,
+            socket: time("socket.timeout.ms", SOCKET_TIMEOUT_MS)?,
+        };
+        if bounds.socket >= bounds.transaction {
+            let text = "it must be below transaction.timeout.ms: a request that is given up later may outlive its transaction";
+            return Err(Error::Config { key: "sink.kafka.properties.\"socket.timeout.ms\"".to_owned(), text: text.to_owned() });
+        }
+        Ok(bounds)
     }
 
     /// A property under any of its names, as a number.
@@ -275,7 +322,12 @@ impl Config {
     }
 }
 
-/// Long enough for large batches while behind; while caught up it does not count (see [`crate::flush`]).
+/// After so long the broker aborts a transaction.
+const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
+/// After so long a request is given up; well below the transaction's time, so that a stalled connection does not use it up.
+const SOCKET_TIMEOUT_MS: u64 = 10_000;
+/// Long enough for large batches while behind; while caught up it does not count (see [`crate::flush`]), nor at a commit, which
+/// flushes.
 const LINGER_MS: u64 = 5;
 
 // === impl Plan ===
@@ -285,6 +337,7 @@ impl Plan {
         let message_max_bytes = config.number(&["message.max.bytes"])?.unwrap_or(1_000_000.0) as usize;
         let batch_bytes = config.number(&["batch.size"])?.unwrap_or(1_000_000.0) as usize;
         let linger_ms = config.number(&["linger.ms", "queue.buffering.max.ms"])?.unwrap_or(LINGER_MS as f64);
+        let bounds = config.is_exactly_once.then(|| config.bounds()).transpose()?;
         if config.allow_unsafe {
             tracing::warn!("sink.kafka.unsafe is on: the properties may break what relay promises");
         }
@@ -294,7 +347,7 @@ impl Plan {
             }
         }
         let linger = Duration::from_secs_f64(linger_ms.clamp(0.0, 900_000.0) / 1000.0);
-        Ok(Self { configured_topics: config.configured_topics.clone(), config, message_max_bytes, batch_bytes, linger })
+        Ok(Self { configured_topics: config.configured_topics.clone(), config, message_max_bytes, batch_bytes, linger, bounds })
     }
 
     pub(crate) fn context(&self, acks: &Arc<Acks>, stores: &Arc<Stores>, health: &Arc<Health>, asks: &Sender<Ask>) -> Context {
@@ -309,6 +362,7 @@ impl Plan {
             client: OnceLock::new(),
             fatal: OnceLock::new(),
             doubted: Mutex::default(),
+            life: self.bounds.map(Life::new),
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// `KF001` to `KF009`.
+    /// `KF001` to `KF012`.
     pub id: &'static str,
     /// How bad it is.
     pub severity: Severity,
@@ -65,6 +65,8 @@ struct Examination<'a> {
     findings: Vec<Finding>,
 }
 
+/// Where brokers keep the states of transactions.
+const TRANSACTION_LOG: &str = "__transaction_state";
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,7 +80,7 @@ pub fn probe(config: &Config, timeout: Duration) -> Result<Cluster, Error> {
     Ok(Cluster { listeners: listeners(&metadata) })
 }
 
-/// Runs KF001, KF002, KF003 and KF009 for the topics that the configuration names, and for relay's own.
+/// Runs KF001, KF002, KF003, KF009 and KF012 for the topics that the configuration names, and for relay's own.
 #[must_use]
 pub fn examine(config: &Config, topics: &[String]) -> Vec<Finding> {
     let (consumer, metadata) = match connect(config, METADATA_TIMEOUT) {
@@ -93,6 +95,7 @@ pub fn examine(config: &Config, topics: &[String]) -> Vec<Finding> {
     if let Some(dlq) = &config.dlq_topic {
         examination.own(dlq, false);
     }
+    examination.transactions();
     examination.findings
 }
 
@@ -136,7 +139,8 @@ fn unreachable(config: &Config, error: &Error) -> Vec<Finding> {
             effect: "nothing can be published".to_owned(),
             fix: "compare [sink.kafka.security] with the broker's listener: protocol, mechanism, user, ca_file".to_owned(),
         };
-        return vec![Finding::ok("KF001", format!("{brokers} can be reached")), fail, skip("KF003"), skip("KF009")];
+        let reached = Finding::ok("KF001", format!("{brokers} can be reached"));
+        return vec![reached, fail, skip("KF003"), skip("KF009"), skip("KF012")];
     }
     let fail = Finding {
         id: "KF001",
@@ -146,7 +150,7 @@ fn unreachable(config: &Config, error: &Error) -> Vec<Finding> {
         effect: "nothing can be published".to_owned(),
         fix: "set sink.kafka.brokers to a listener that this host can reach, and security.protocol to what it speaks".to_owned(),
     };
-    vec![fail, skip("KF002"), skip("KF003"), skip("KF009")]
+    vec![fail, skip("KF002"), skip("KF003"), skip("KF009"), skip("KF012")]
 }
 
 // === impl Examination ===
@@ -311,6 +315,71 @@ impl Examination<'_> {
                     self.findings.push(Finding { id: "KF009", ..few_replicas(topic, &format!("{} replicas", seen.replicas)) });
                 }
             }
+        }
+    }
+
+    /// KF012: what Kafka's transactions rest on.
+    fn transactions(&mut self) {
+        if !self.config.is_exactly_once {
+            self.findings.push(Finding::skip("KF012", "delivery.guarantee is at-least-once, which needs no transactions"));
+            return;
+        }
+        let wanted = match self.config.bounds() {
+            Ok(bounds) => bounds.transaction,
+            Err(error) => {
+                self.findings.push(Finding::skip("KF012", &error.to_string()));
+                return;
+            }
+        };
+        let warn = |observed: String, cause: &str, effect: &str, fix: String| Finding {
+            id: "KF012",
+            severity: Severity::Warn,
+            observed,
+            cause: cause.to_owned(),
+            effect: effect.to_owned(),
+            fix,
+        };
+        let log = self.see(TRANSACTION_LOG);
+        let before = self.findings.len();
+        // It comes with the first transaction of a cluster.
+        if log.code == Code::NoError && log.replicas < 3 {
+            self.findings.push(warn(
+                format!("{TRANSACTION_LOG} has {} replicas", log.replicas),
+                "the log of transactions is lost with one broker",
+                "commits wait for that broker, and what was committed may come to be unknown",
+                "transaction.state.log.replication.factor=3 before the first transaction, or kafka-reassign-partitions.sh"
+                    .to_owned(),
+            ));
+        }
+        let broker = self.metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
+        let settings = match broker {
+            Some(id) if native::has_controller(self.consumer.client(), &self.metadata) => {
+                native::describe_broker(self.consumer.client(), id, DESCRIBE_TIMEOUT)
+            }
+            _ => Err(native::no_controller()),
+        };
+        let longest = settings.map(|settings| {
+            settings.get("transaction.max.timeout.ms").and_then(|value| value.parse().ok()).map(Duration::from_millis)
+        });
+        match longest {
+            Ok(Some(longest)) if longest < wanted => self.findings.push(Finding {
+                severity: Severity::Fail,
+                ..warn(
+                    format!("transaction.max.timeout.ms is {} ms", longest.as_millis()),
+                    "the brokers refuse a longer transaction.timeout.ms than this",
+                    "relay cannot begin a transaction",
+                    format!("raise it to {} ms or more on every broker", wanted.as_millis()),
+                )
+            }),
+            Err(refused) => {
+                let observed = format!("the brokers' settings cannot be read: {}", refused.message);
+                self.findings.push(Finding::skip("KF012", &observed));
+            }
+            Ok(_) => {}
+        }
+        if self.findings.len() == before {
+            let observed = format!("transactions of up to {} s, and their log has {} replicas", wanted.as_secs(), log.replicas);
+            self.findings.push(Finding::ok("KF012", observed));
         }
     }
 

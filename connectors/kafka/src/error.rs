@@ -101,6 +101,11 @@ impl From<KafkaError> for Error {
     }
 }
 
+/// Whether a code means that an ACL is missing or a login refused.
+pub(crate) fn is_denied(code: RDKafkaErrorCode) -> bool {
+    classify(code) == FailureKind::Denied
+}
+
 /// The class of a failed delivery (kafka.md, section 7). Anything unknown is transient: a second try can do no harm.
 pub(crate) fn classify(code: RDKafkaErrorCode) -> FailureKind {
     use RDKafkaErrorCode as Code;

@@ -6,7 +6,8 @@
 //!
 //! * `relay-kafka-ack` serves delivery reports and turns them into acknowledgements,
 //! * `relay-kafka-flush` sends what is queued at once while relay is caught up (see [`flush`]),
-//! * `relay-kafka-admin` looks topics up, creates them and keeps their limits fresh.
+//! * `relay-kafka-admin` looks topics up, creates them and keeps their limits fresh,
+//! * `relay-kafka-txn`, for exactly-once only, fences, commits and aborts (see [`transactions`]).
 
 mod ack;
 mod checkpoint;
@@ -28,6 +29,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod transactions;
 
 pub use checkpoint::CheckpointTopic;
 pub use config::{Config, Deps, Finding, Kafka};
@@ -37,6 +39,7 @@ pub use reader::{CheckpointReader, Stored, TopicReader};
 pub use security::{Secret, SecretSource, Security};
 pub use sink::KafkaSink;
 pub use tail::{Arrival, Tail};
+pub use transactions::Transactions;
 
 /// The version of the linked librdkafka, such as `2.12.1`.
 #[must_use]

@@ -252,8 +252,24 @@ pub(crate) fn describe_topics<C: ClientContext>(
     names: &[&str],
     timeout: Duration,
 ) -> Result<HashMap<String, Described>, Refused> {
+    describe(client, sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC, names, timeout)
+}
+
+/// Reads the settings of one broker.
+pub(crate) fn describe_broker<C: ClientContext>(client: &AnyClient<C>, id: i32, timeout: Duration) -> Described {
+    let id = id.to_string();
+    let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_BROKER;
+    let no_answer = || Refused { code: RDKafkaErrorCode::Fail, message: "no answer".to_owned() };
+    describe(client, kind, &[&id], timeout)?.remove(&id).ok_or_else(no_answer)?
+}
+
+fn describe<C: ClientContext>(
+    client: &AnyClient<C>,
+    kind: sys::rd_kafka_ResourceType_t,
+    names: &[&str],
+    timeout: Duration,
+) -> Result<HashMap<String, Described>, Refused> {
     let names = names.iter().map(|name| c_text(name)).collect::<Result<Vec<_>, _>>()?;
-    let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
     // SAFETY: each name is NUL-terminated and copied; the objects are freed below, on every path.
     let mut resources: Vec<_> =
         names.iter().map(|name| unsafe { sys::rd_kafka_ConfigResource_new(kind, name.as_ptr()) }).collect();

@@ -3,6 +3,7 @@
 use crate::ack::Context;
 use crate::error::Error;
 use crate::flush::Nudge;
+use crate::transactions::life::Life;
 use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::{BaseProducer, Producer as _, PurgeConfig};
@@ -45,6 +46,12 @@ impl Producer {
 
     pub(crate) fn context(&self) -> &Context {
         self.client.client().context()
+    }
+
+    /// What a transactional client may do next.
+    #[inline]
+    pub(crate) fn life(&self) -> Option<&Life> {
+        self.context().life.as_ref()
     }
 
     pub(crate) fn purge(&self, in_flight: bool) {

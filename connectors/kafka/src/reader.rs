@@ -51,6 +51,13 @@ pub struct Stored {
 
 /// How long a reading may take. The topic is small: compaction keeps a few records.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A record that its writer looks for: what stands before it is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) key: String,
+    pub(crate) id: String,
+}
+
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -105,6 +112,23 @@ impl CheckpointReader {
         Self { name: config.name.clone(), topic: TopicReader::new(config, &topic) }
     }
 
+    /// Everything that stands before the marker.
+    pub(crate) fn read_to(&mut self, marker: &Marker) -> Result<Reading, ReadError> {
+        let stored = self.topic.read_until(Some(marker))?;
+        self.reading(stored)
+    }
+
+    fn reading(&self, stored: Vec<Stored>) -> Result<Reading, ReadError> {
+        let mut records = Vec::new();
+        for stored in stored {
+            // The marker's key is none of a record.
+            if is_record_key(&stored.key, &self.name) {
+                records.push(Record::from_json(&stored.value)?);
+            }
+        }
+        Ok(Reading::of(records))
+    }
+
     /// For those who only look: `relay checkpoint show` needs no producer.
     #[must_use]
     pub fn of(config: &Config) -> Self {
@@ -114,13 +138,8 @@ impl CheckpointReader {
 
 impl ReadCheckpoint for CheckpointReader {
     fn read(&mut self) -> Result<Reading, ReadError> {
-        let mut records = Vec::new();
-        for stored in self.topic.read()? {
-            if is_record_key(&stored.key, &self.name) {
-                records.push(Record::from_json(&stored.value)?);
-            }
-        }
-        Ok(Reading::of(records))
+        let stored = self.topic.read()?;
+        self.reading(stored)
     }
 }
 
@@ -147,6 +166,11 @@ impl TopicReader {
     /// # Errors
     /// `Unusable` when the topic is not compacted or has several partitions, else what kept it from being read.
     pub fn read(&mut self) -> Result<Vec<Stored>, ReadError> {
+        self.read_until(None)
+    }
+
+    /// As [`TopicReader::read`], but to that marker where one is given: whatever was committed before it is seen.
+    pub(crate) fn read_until(&mut self, marker: Option<&Marker>) -> Result<Vec<Stored>, ReadError> {
         let deadline = Instant::now() + READ_TIMEOUT;
         let consumer = self.consumer().map_err(refused)?;
         let Some(has_controller) = self.exists(&consumer)? else {
@@ -158,12 +182,12 @@ impl TopicReader {
             .fetch_watermarks(&self.topic, 0, METADATA_TIMEOUT)
             .map_err(|error| unreachable("ask for the end of", error))?;
         let mut newest = BTreeMap::new();
-        if end > 0 {
+        if end > 0 || marker.is_some() {
             let mut partitions = TopicPartitionList::new();
             let assigned =
                 partitions.add_partition_offset(&self.topic, 0, Offset::Beginning).and_then(|()| consumer.assign(&partitions));
             assigned.map_err(|error| unreachable("read", error))?;
-            self.drain(&consumer, end, deadline, &mut newest)?;
+            self.drain(&consumer, end, marker, deadline, &mut newest)?;
         }
         let mut records: Vec<Stored> = newest.into_values().collect();
         records.sort_unstable_by_key(|stored| stored.offset);
@@ -251,6 +275,7 @@ impl TopicReader {
         &self,
         consumer: &BaseConsumer<Listener>,
         end: i64,
+        marker: Option<&Marker>,
         deadline: Instant,
         newest: &mut BTreeMap<Vec<u8>, Stored>,
     ) -> Result<(), ReadError> {
@@ -263,12 +288,17 @@ impl TopicReader {
                 Some(Ok(message)) => {
                     let offset = message.offset();
                     keep(&message, newest);
-                    if offset + 1 >= end {
+                    let is_last = match marker {
+                        Some(marker) => marker.is(&message),
+                        None => offset + 1 >= end,
+                    };
+                    if is_last {
                         return Ok(());
                     }
                 }
                 // Behind the last record there may be markers of transactions, or nothing at all after compaction.
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+                Some(Err(KafkaError::PartitionEOF(_))) if marker.is_none() => return Ok(()),
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     Some(Code::GroupAuthorizationFailed) => {}
                     Some(Code::TopicAuthorizationFailed | Code::Authentication) => {
@@ -291,6 +321,12 @@ impl TopicReader {
             None if error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed) => ReadError::Denied(text),
             None => ReadError::Unreachable(text),
         }
+    }
+}
+
+impl Marker {
+    fn is(&self, message: &impl Message) -> bool {
+        message.key() == Some(self.key.as_bytes()) && message.payload() == Some(self.id.as_bytes())
     }
 }
 

@@ -7,10 +7,12 @@ use crate::lookup::Ask;
 use crate::native::{Parcel, TopicHandle};
 use crate::producer::{Current, Producer};
 use crate::topics::{Gate, Role, State, Topic};
+use crate::transactions::control::begin;
+use crate::transactions::life::{Life, Phase};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::Producer as _;
 use relay_core::sink::{PurgeScope, Waiting};
-use relay_core::window::FailureKind;
+use relay_core::window::{Failure, FailureKind};
 use relay_core::{Enqueue, Event, Poison, PoisonReason, Sink, Ticket};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -152,20 +154,23 @@ impl KafkaSink {
         // A batch larger than the topic takes would be refused as a whole, although each record in it is small enough.
         if route.topic.limits.max_bytes() < self.batch_bytes {
             let max_bytes = route.topic.limits.max_bytes();
-            if let Some(answer) = self.shrink_batches(max_bytes) {
+            if let Some(answer) = self.shrink_batches(max_bytes, ticket) {
                 return answer;
             }
         }
         let route = &mut self.routes[at];
-        let handle = match &route.handle {
-            Some(handle) => handle,
-            None => match TopicHandle::new(&self.producer.client, &route.topic.name) {
-                Ok(handle) => &*route.handle.insert(handle),
+        if route.handle.is_none() {
+            match TopicHandle::new(&self.producer.client, &route.topic.name) {
+                Ok(handle) => route.handle = Some(handle),
                 Err(code) => {
                     return Enqueue::Poison(Poison::new(PoisonReason::Route, format!("topic {}: {code}", route.topic.name)));
                 }
-            },
-        };
+            }
+        }
+        if let Some(answer) = self.open_transaction(ticket) {
+            return answer;
+        }
+        let Some(handle) = &self.routes[at].handle else { return Enqueue::Waiting(Waiting::Lookup) };
         let parcel = Parcel {
             key: event.key(),
             value: event.value(),
@@ -181,6 +186,41 @@ impl KafkaSink {
         }
     }
 
+    /// Sees to it that a transaction is open where there are transactions; else the answer to the event.
+    #[inline]
+    fn open_transaction(&mut self, ticket: Ticket) -> Option<Enqueue> {
+        match self.producer.life() {
+            None => None,
+            Some(life) if life.phase() == Phase::Open => None,
+            Some(_) => self.begin_transaction(ticket),
+        }
+    }
+
+    fn begin_transaction(&mut self, ticket: Ticket) -> Option<Enqueue> {
+        let life = self.producer.life()?;
+        match life.phase() {
+            Phase::Ready => {}
+            // Its turn comes after the fence, the commit, the abort or the new client.
+            _ => return Some(Enqueue::Waiting(Waiting::Lookup)),
+        }
+        match begin(&self.producer, life) {
+            Ok(()) => {
+                life.turn(Phase::Ready, Phase::Open);
+                None
+            }
+            Err(Failure { kind: FailureKind::Fenced, .. }) => Some(Enqueue::Fenced),
+            Err(failure) => Some(self.give_up(ticket, failure)),
+        }
+    }
+
+    /// Takes the event and fails it at once: so the caller learns of it where it learns of every failure.
+    #[cold]
+    fn give_up(&mut self, ticket: Ticket, failure: Failure) -> Enqueue {
+        self.accepted = self.accepted.wrapping_add(1);
+        self.producer.context().refuse(ticket, failure);
+        Enqueue::Accepted
+    }
+
     #[cold]
     fn refused(&mut self, at: usize, code: Code, ticket: Ticket) -> Enqueue {
         let topic = &self.routes[at].topic;
@@ -193,6 +233,12 @@ impl KafkaSink {
             Code::MessageSizeTooLarge => {
                 let text = format!("the record is larger than the client takes ({} bytes)", self.plan.message_max_bytes);
                 Enqueue::Poison(Poison::new(PoisonReason::TooLarge, text))
+            }
+            // Something in the transaction has failed already, so that it takes nothing more.
+            Code::InvalidTransactionalState | Code::State if self.producer.life().is_some() => {
+                self.accepted = self.accepted.wrapping_sub(1);
+                let message = format!("the transaction can only be aborted: {code}");
+                return self.give_up(ticket, Failure { kind: FailureKind::Aborted, message });
             }
             // The client's metadata is behind or ahead of ours.
             _ => {
@@ -210,7 +256,11 @@ impl KafkaSink {
     /// every failure, and renews the client.
     fn dead(&mut self, cause: Code, reason: &str, ticket: Ticket) -> Enqueue {
         if classify(cause) == FailureKind::Fenced {
-            return Enqueue::Fenced;
+            if !self.producer.life().is_some_and(Life::is_expired) {
+                return Enqueue::Fenced;
+            }
+            let message = format!("the transaction has timed out at the broker: {reason}");
+            return self.give_up(ticket, Failure { kind: FailureKind::Indefinite, message });
         }
         self.accepted = self.accepted.wrapping_add(1);
         self.producer.context().fail_at_once(ticket, reason);
@@ -219,7 +269,13 @@ impl KafkaSink {
 
     /// Goes on with a client whose batches fit the topic, once nothing is outstanding; the answer until then.
     #[cold]
-    fn shrink_batches(&mut self, max_bytes: usize) -> Option<Enqueue> {
+    fn shrink_batches(&mut self, max_bytes: usize, ticket: Ticket) -> Option<Enqueue> {
+        if self.producer.life().is_some() {
+            // A new client must be fenced in, and what is open goes with the old one: the caller's turn.
+            self.batch_bytes = max_bytes.max(1);
+            let message = "a new client is needed, whose batches fit a topic's max.message.bytes".to_owned();
+            return Some(self.give_up(ticket, Failure { kind: FailureKind::Indefinite, message }));
+        }
         if self.outstanding() > 0 {
             self.producer.nudge.ask();
             return Some(Enqueue::Waiting(Waiting::Lookup));
@@ -272,8 +328,12 @@ impl Sink for KafkaSink {
         }
     }
 
+    /// Of an open transaction nothing is given up here: the abort that follows does that, and keeps count of what it gives up. After a
+    /// purge of ours librdkafka (2.12.1) would find a gap in the next transaction's sequence, fail it, and purge its events.
     fn purge(&mut self, scope: PurgeScope) {
-        self.producer.purge(scope == PurgeScope::QueuedAndInFlight);
+        if self.producer.life().is_none_or(|life| life.phase() == Phase::Finished) {
+            self.producer.purge(scope == PurgeScope::QueuedAndInFlight);
+        }
     }
 
     #[inline]

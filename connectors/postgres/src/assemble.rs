@@ -138,6 +138,18 @@ impl Assembler {
         Ok(step)
     }
 
+    /// Whether this is a Relation message that gives a known table another shape, so that rows sent before it could not be read any more.
+    #[must_use]
+    pub fn reshapes(&mut self, payload: &[u8]) -> bool {
+        if payload.first() != Some(&b'R') {
+            return false;
+        }
+        match self.decoder.decode(payload) {
+            Ok(Message::Relation(message)) => self.tables.reshapes(message.to_relation()),
+            _ => false,
+        }
+    }
+
     /// What the first bytes of a frame that is too large to be kept say: the table if it is a row, nothing if it is a logical message.
     ///
     /// # Errors
@@ -183,9 +195,7 @@ impl Tables {
 
     /// Takes a Relation message: the table, and its shape before if it had one; `None` when the message says what is known already.
     fn learn(&mut self, mut relation: Relation) -> Option<(TableId, Option<Box<Relation>>)> {
-        for column in &mut relation.columns {
-            column.type_name = self.types.get(&column.type_oid).cloned();
-        }
+        self.name_types(&mut relation);
         let next = TableId(self.relations.len());
         let table = *self.by_oid.entry(relation.oid).or_insert(next);
         let before = match self.relations.get_mut(table.0) {
@@ -197,6 +207,18 @@ impl Tables {
             }
         };
         Some((table, before))
+    }
+
+    fn reshapes(&self, mut relation: Relation) -> bool {
+        self.name_types(&mut relation);
+        let known = self.by_oid.get(&relation.oid).and_then(|table| self.relations.get(table.0));
+        known.is_some_and(|known| *known != relation)
+    }
+
+    fn name_types(&self, relation: &mut Relation) {
+        for column in &mut relation.columns {
+            column.type_name = self.types.get(&column.type_oid).cloned();
+        }
     }
 
     fn name_type(&mut self, oid: Oid, name: &str) {
@@ -248,7 +270,9 @@ mod tests {
         let names: Vec<_> = assembler.relation(table).columns.iter().map(|column| column.type_name.as_deref()).collect();
         assert_eq!(names, [None, Some("mood")]);
         assert!(matches!(assembler.read(&message), Ok(Step::Nothing)), "nothing new");
+        assert!(!assembler.reshapes(&message));
         assembler.read(&type_name(20_000, "temper")).expect("a type");
+        assert!(assembler.reshapes(&message) && !assembler.reshapes(&type_name(20_000, "temper")));
         let Ok(Step::Table(again, Some(before))) = assembler.read(&message) else { panic!("a new shape") };
         assert_eq!((again, before.columns[1].type_name.as_deref()), (table, Some("mood")));
         let Ok(Step::Table(_, Some(before))) = assembler.read(&relation(b'f', &[("id", 23)])) else { panic!("a new shape") };

@@ -1,5 +1,6 @@
 //! Looks at a server before or beside a running pipeline, and says what would not work and how to cure it.
 
+mod captured;
 mod identity;
 mod outbox;
 mod publication;

@@ -27,6 +27,36 @@ pub trait Checkpoint {
     fn retire(&mut self, keys: &[String]);
 }
 
+/// A [`Checkpoint`] that commits events and record together: everything that its sink has taken since the last commit.
+///
+/// Orders are carried out one after the other, those here and [`Checkpoint::begin_store`], and answered in that order; until then the sink
+/// takes nothing. No call blocks. After [`FailureKind::Indefinite`](crate::window::FailureKind::Indefinite) the client is finished:
+/// whatever is ordered fails, until the sink has been renewed and fenced in.
+pub trait Transactional: Checkpoint {
+    /// Starts to shut out every other instance of this pipeline, and to read what is stored, complete up to now. The sink's client must be
+    /// a new one.
+    fn begin_fence(&mut self);
+
+    /// Nobody wants a fence any more: one under way goes no further than it must, and is answered all the same.
+    fn forget_fence(&mut self);
+
+    /// Starts to give up what was sent since the last commit.
+    fn begin_abort(&mut self);
+
+    /// The answer to the oldest order without one, once known.
+    fn answer(&mut self) -> Option<Answer>;
+}
+
+/// What came of an order to a [`Transactional`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "ten a second, and none is kept")]
+pub enum Answer {
+    /// Of a store or an abort.
+    Ended(Result<(), Failure>),
+    /// Of a fence: what is stored.
+    Fenced(Result<Reading, ReadError>),
+}
+
 /// Reads what is stored, to its end as of now. A separate type because reading blocks and is done on another thread.
 pub trait ReadCheckpoint: Send {
     /// Everything that is stored for this pipeline.

@@ -192,7 +192,7 @@ policy! {
     SnapshotRefused "R0235" StopStream, "config" "snapshot" "stopped:R0235", "grant SELECT on the table; where row security hides rows, ALTER ROLE … BYPASSRLS for relay's role, or leave the table out with snapshot.tables";
     CheckpointUnreachable "R0240" Retry, "retryable" "checkpoint" "sink_unreachable", "check that the brokers run and that the checkpoint topic can be read";
     CheckpointUnusable "R0241" StopStream, "config" "checkpoint" "stopped:R0241", "look at the record with `relay checkpoint show`; the topic must be compacted and have one partition";
-    CheckpointMissing "R0242" StopStream, "config" "checkpoint" "stopped:R0242", "`relay checkpoint init` stores the slot's confirmed position as the place to start from; what was published behind it comes again";
+    CheckpointMissing "R0242" StopStream, "config" "checkpoint" "stopped:R0242", "`relay checkpoint init` stores where to start: the slot's confirmed position, in poll mode before every row; what was published behind that comes again";
     SinkUnreachable "R0301" Retry, "retryable" "produce" "sink_unreachable", "check sink.kafka.brokers and that each advertised listener can be reached from here";
     SinkAuth "R0302" Retry, "auth" "produce" "sink_unreachable", "check sink.kafka.security against the broker's listener";
     SinkPermission "R0303" Retry, "auth" "produce" "sink_unreachable", "grant WRITE and DESCRIBE on the target topics, and READ too on the checkpoint and dlq topics";

@@ -19,6 +19,8 @@ pub struct Event {
     bytes: Vec<u8>,
     /// Where the piece being written began.
     open: usize,
+    /// Bytes of buffer that the next record needs, when it is a huge one.
+    expected: usize,
     topic: Span,
     key: Option<Span>,
     value: Option<Span>,
@@ -41,12 +43,21 @@ impl Event {
     /// Bytes of buffer kept between events; one huge row must not pin its size for ever.
     const KEEP_BYTES: usize = 1 << 20;
 
+    /// The next record is built of so many bytes of row: a huge one gets its buffer in one piece, because growth by doubling would hold
+    /// three times as much for a moment. To be said before each record.
+    #[inline]
+    pub fn expect(&mut self, row_bytes: usize) {
+        self.expected = if row_bytes > Self::KEEP_BYTES { row_bytes + row_bytes / 8 } else { 0 };
+    }
+
     /// Forgets the record, keeps the buffers.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        if self.bytes.capacity() > Self::KEEP_BYTES {
-            self.bytes.shrink_to(Self::KEEP_BYTES);
+        let wanted = self.expected.max(Self::KEEP_BYTES);
+        if self.bytes.capacity() > wanted {
+            self.bytes.shrink_to(wanted);
         }
+        self.bytes.reserve_exact(self.expected);
         self.open = 0;
         self.topic = Span::default();
         self.key = None;
@@ -130,10 +141,18 @@ impl Event {
         self.headers.iter().map(|&(name, value)| (self.piece(name), value.map(|span| self.piece(span))))
     }
 
-    /// Bytes of key, value and headers together: what the window and the size limits count.
+    /// Bytes of key, value and headers together: what the size limits count.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes of memory that the record costs until it is acknowledged, at most: one as large as a batch is held by a client as it was
+    /// given and, compressed, in its request.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let size = self.size_bytes();
+        if size > Self::KEEP_BYTES { 2 * size } else { size }
     }
 
     fn piece(&self, span: Span) -> &[u8] {
@@ -171,5 +190,19 @@ mod tests {
             let headers: Vec<_> = event.headers().collect();
             assert_eq!(headers, [(&b"a"[..], None), (&b"b"[..], Some(&b""[..])), (&b"c"[..], Some(&b"x"[..]))]);
         }
+    }
+
+    #[test]
+    fn a_huge_record_gets_its_buffer_in_one_piece_and_the_next_one_gives_it_back() {
+        let mut event = Event::default();
+        event.expect(16 << 20);
+        event.clear();
+        let capacity = event.out().capacity();
+        event.out().resize(17 << 20, b'v');
+        event.end_value();
+        assert_eq!((event.out().capacity(), event.held_bytes()), (capacity, 34 << 20));
+        event.expect(100);
+        event.clear();
+        assert!(event.out().capacity() <= Event::KEEP_BYTES);
     }
 }

@@ -22,7 +22,7 @@ pub enum RelayPos<'a> {
     /// A change of the log: `16B374D848.3`.
     Log(Position),
     /// One of several records of a change of the log, counted from 0: `16B374D848.3.0`.
-    Part(Position, u8),
+    Part(Position, u32),
     /// A row of a snapshot, named by its record's topic and key beside this: the consistent point, or the commit of the high
     /// watermark: `16B374D848.s`.
     Snapshot(Lsn),

@@ -8,7 +8,7 @@ use crate::settings::{
     Capture, Compat, Create, OnUnrouted, OriginFilter, Outbox, ProtoVersion, ReadCoalesce, Secret, Settings, SinkKind,
     SnapshotMode, SourceMode,
 };
-use crate::stream::{self, Routes};
+use crate::stream::{self, Routes, Store};
 use crate::supervise::SinkParts;
 use relay_core::checkpoint::Guarantee;
 use relay_core::session;
@@ -142,10 +142,19 @@ pub(crate) fn snapshot(settings: &Settings, routes: &Arc<Routes>) -> Option<stre
     };
     let (captured, subset) = (captures(routes), settings.snapshot.tables.clone());
     Some(stream::snapshot::Config {
+        subset: subset.clone(),
         threads: settings.snapshot.threads as usize,
         captured: Arc::new(captures(routes)),
         initial: Arc::new(move |table| captured(table) && (subset.is_empty() || subset.iter().any(|wanted| wanted == table))),
     })
+}
+
+/// What is promised.
+fn guarantee(settings: &Settings) -> Guarantee {
+    match settings.delivery.guarantee {
+        crate::settings::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
+        crate::settings::Guarantee::ExactlyOnce => Guarantee::ExactlyOnce,
+    }
 }
 
 /// What the session must know.
@@ -156,10 +165,7 @@ pub(crate) fn session(settings: &Settings, routes: &Routes, reads: session::Read
         name: settings.name.clone(),
         instance: format!("{:08x}", seed >> 32),
         reads,
-        guarantee: match settings.delivery.guarantee {
-            crate::settings::Guarantee::AtLeastOnce => Guarantee::AtLeastOnce,
-            crate::settings::Guarantee::ExactlyOnce => Guarantee::ExactlyOnce,
-        },
+        guarantee: guarantee(settings),
         commit_interval_ms: settings.delivery.commit_interval.as_millis() as u64,
         slot: settings.source.log.slot.clone(),
         publication: settings.source.log.publication.clone(),
@@ -241,6 +247,7 @@ pub(crate) fn kafka(settings: &Settings) -> Result<relay_kafka::Config, String> 
     config.properties = kafka.properties.0.clone();
     config.allow_unsafe = kafka.is_unsafe;
     config.in_flight_bytes = settings.delivery.in_flight.bytes();
+    config.is_exactly_once = guarantee(settings) == Guarantee::ExactlyOnce;
     Ok(config)
 }
 
@@ -259,10 +266,14 @@ pub(crate) fn sink(settings: &Settings, acks: Arc<Acks>) -> Result<SinkParts, St
         let sink = relay_stdout::StdoutSink::new(std::io::stdout(), acks);
         return Ok((
             Box::new(sink),
-            Box::new(relay_stdout::NoCheckpoint::default()),
+            Store::plain(relay_stdout::NoCheckpoint::default()),
             Box::new(relay_stdout::NoCheckpoint::default()),
         ));
     }
     let kafka = kafka(settings)?.build(relay_kafka::Deps { acks }).map_err(|error| error.to_string())?;
-    Ok((Box::new(kafka.sink), Box::new(kafka.checkpoint), Box::new(kafka.reader)))
+    let store = match kafka.transactions {
+        Some(transactions) => Store::transactional(transactions),
+        None => Store::plain(kafka.checkpoint),
+    };
+    Ok((Box::new(kafka.sink), store, Box::new(kafka.reader)))
 }

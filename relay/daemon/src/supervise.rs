@@ -7,8 +7,8 @@ use crate::parts;
 use crate::retention;
 use crate::settings::{Drain, Loaded, Settings, SinkKind, SourceMode};
 use crate::status::Status;
-use crate::stream::{self, Control, Ended, Parts, Routes, Stream};
-use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
+use crate::stream::{self, Control, Ended, Parts, Routes, Store, Stream};
+use relay_core::checkpoint::ReadCheckpoint;
 use relay_core::session::{self, Session, State};
 use relay_core::window::{Limits, Window};
 use relay_core::{Acks, Kind, Lsn, Sink};
@@ -157,7 +157,7 @@ impl Pipeline<'_> {
         let settings = self.settings;
         let limits = Limits { bytes: settings.delivery.in_flight.bytes(), events: settings.delivery.in_flight_events as usize };
         let acks = Acks::new(limits.events);
-        let (sink, checkpoint, reader) = parts::sink(settings, Arc::clone(&acks))?;
+        let (sink, store, reader) = parts::sink(settings, Arc::clone(&acks))?;
         let window_events = acks.capacity();
         let (polling, reads) = polling.unzip();
         let config = parts::session(settings, &self.routes, reads.unwrap_or_default(), self.options.accept_gap);
@@ -166,7 +166,7 @@ impl Pipeline<'_> {
             session: Session::new(config, Window::new(acks, limits)),
             source: self.source.clone(),
             sink,
-            checkpoint,
+            store,
             reader,
             routes: Arc::clone(&self.routes),
             metrics: Arc::clone(&self.metrics),
@@ -218,4 +218,4 @@ fn start(name: &str, run: impl FnOnce() + Send + 'static) {
 }
 
 /// A sink with its checkpoint store and that store's reader.
-pub(crate) type SinkParts = (Box<dyn Sink + Send>, Box<dyn Checkpoint + Send>, Box<dyn ReadCheckpoint>);
+pub(crate) type SinkParts = (Box<dyn Sink + Send>, Store, Box<dyn ReadCheckpoint>);

@@ -90,6 +90,9 @@ pub fn encode(entry: &Entry<'_>, origin: Origin<'_>, failed: &Event, out: &mut E
     out.out().extend_from_slice(entry.pipeline.as_bytes());
     out.out().push(b'/');
     entry.position.write(out.out());
+    if matches!(entry.position, RelayPos::Snapshot(_) | RelayPos::SnapshotRow { .. }) {
+        write_place(origin, failed, out.out());
+    }
     out.end_key();
     match failed.value() {
         Some(value) => out.out().extend_from_slice(value),
@@ -97,6 +100,22 @@ pub fn encode(entry: &Entry<'_>, origin: Origin<'_>, failed: &Event, out: &mut E
     }
     out.end_value();
     write_headers(entry, origin, failed, out);
+}
+
+/// Rows of a snapshot share a position: topic and key of its record tell one from the others, or table and primary key where those
+/// could not be built.
+fn write_place(origin: Origin<'_>, failed: &Event, out: &mut Vec<u8>) {
+    out.push(b'/');
+    match failed.topic() {
+        "" => out.extend_from_slice(origin.relation().map(ToString::to_string).unwrap_or_default().as_bytes()),
+        topic => out.extend_from_slice(topic.as_bytes()),
+    }
+    out.push(b'/');
+    match (failed.key(), origin.change()) {
+        (Some(key), _) => out.extend_from_slice(key),
+        (None, Some((change, plan))) => drop(write_primary_key(change, plan, out)),
+        (None, None) => {}
+    }
 }
 
 /// The record that marks an entry as resolved: the same key, no value.
@@ -413,6 +432,28 @@ mod tests {
         assert_eq!(text(out.value()), want);
         let pk = ("relay-origin-pk".to_owned(), Some(r#"{"id":null}"#.to_owned()));
         assert!(headers(&out).contains(&pk));
+    }
+
+    #[test]
+    fn rows_of_a_snapshot_have_entries_of_their_own() {
+        let relation = relation();
+        let cells = [Cell::Text { start: 0, len: 2 }, Cell::Null, Cell::Null, Cell::Null];
+        let change = Change::Insert { relation: &relation, new: Row::new(b"42", &cells) };
+        let poison = Poison::new(PoisonReason::Encode, "words");
+        let (mut out, mut built) = (Event::default(), Event::default());
+        let entry = Entry { position: RelayPos::Snapshot(Lsn(0xA0)), ..entry(Fault::Poison(&poison)) };
+        encode(&entry, Origin::Change(&change), &built, &mut out);
+        assert_eq!(text(out.key()), r#"orders/A0.s/public.outbox/{"id":42}"#);
+        built.out().extend_from_slice(b"app.public.outbox");
+        built.end_topic();
+        built.out().extend_from_slice(br#"{"id":7}"#);
+        built.end_key();
+        encode(&entry, Origin::Change(&change), &built, &mut out);
+        assert_eq!(text(out.key()), r#"orders/A0.s/app.public.outbox/{"id":7}"#);
+        let loose = Entry { position: RelayPos::SnapshotRow { lsn: Lsn(0xA0), chunk: 3, row: 1 }, ..entry };
+        let drained = Origin::Drained { relation: Some(&relation), operation: "insert" };
+        encode(&loose, drained, &Event::default(), &mut out);
+        assert_eq!(text(out.key()), "orders/A0.s.3.1/public.outbox/");
     }
 
     #[test]

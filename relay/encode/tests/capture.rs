@@ -49,6 +49,7 @@ fn oid(name: &str) -> u32 {
         ("numeric", 1700),
         ("uuid", 2950),
         ("int2[]", 1005),
+        ("xid", 28),
     ];
     known.into_iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("type {name}")).1
 }

@@ -57,3 +57,34 @@ fn a_captured_table_is_looked_at_as_the_stream_would() {
         see(&relay).says("PG010", "fail", "lacks table", "ADD TABLE");
     }
 }
+
+#[test]
+fn a_captured_table_that_a_snapshot_could_not_read_is_told_of() {
+    let db = Postgres::start(Version::V15);
+    db.prepare_roles();
+    db.sql(
+        "CREATE TABLE shown (id int PRIMARY KEY); CREATE TABLE hidden (id int PRIMARY KEY); \
+         ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE POLICY partial ON hidden USING (id > 1); \
+         CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+         CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (9); \
+         CREATE PUBLICATION relay_seen FOR TABLE shown, hidden, root WITH (publish_via_partition_root = true); \
+         GRANT SELECT ON shown, root TO relay",
+    );
+    let relay = capturing(&db, "tables = [\"public.shown\", \"public.hidden\", \"public.root\"]");
+    let see = |relay: &Builder, id: &str| Answer::of(relay, &["--only", id]);
+    for closed in ["public.hidden", "public.leaf"] {
+        let answer = see(&relay, "PG022");
+        let found = answer.findings.iter().find(|found| found["observed"] == format!("role \"relay\" lacks SELECT on {closed}"));
+        let found = found.unwrap_or_else(|| panic!("{closed}: {}", answer.text));
+        assert_eq!((&found["status"], &found["effect"]), (&"fail".into(), &"no snapshot can be taken of this table".into()));
+        paste(&db, found["fix"].as_str().expect("a statement"));
+    }
+    see(&relay, "PG022").is("PG022", "ok");
+    // Without snapshots no row is read.
+    see(&relay.clone().toml("snapshot.mode = \"never\""), "PG026").is("PG026", "ok");
+    let answer = see(&relay, "PG026");
+    let fix = answer.says("PG026", "fail", "row security applies to role \"relay\" on public.hidden", "BYPASSRLS");
+    assert_eq!(answer.worst("PG026")["effect"], "snapshots of this table fail");
+    paste(&db, &fix);
+    see(&relay, "PG026").is("PG026", "ok");
+}

@@ -1,161 +1,172 @@
-//! Where relay's records may differ from Debezium's: the rows of the table of deliberate differences, by topic, and the records themselves.
+//! Holds relay's records to Debezium's: every place at which two of them differ has its reason, and is committed.
 //!
-//! A difference that no row allows fails. One that is allowed is committed, record by record, in `tests/golden/debezium/relay` and
-//! `.../compat`; `RELAY_BLESS=1` writes them anew, for a person to read. A `note` says which row, on which path, and which record of
-//! the topic: `D19 stream 3`; with `missing` it is Debezium's record that relay does not write, with `extra` one of relay's alone.
+//! The files of `tests/golden/debezium/compat` and `.../relay` have one JSON document for each place, value and reason; `RELAY_BLESS=1`
+//! writes them anew, for a person to read:
+//!
+//! - `reason` is the row of [`super::reasons`] that allows it;
+//! - `topic`, `path` and `records` tell where: numbers count the records of Debezium's topic on that path;
+//! - `place` is a member of key, value, a schema or the headers, as [`super::leaves`] names it, or `record`: one has the whole record alone;
+//! - `debezium` and `relay` are what stands there, as text; nothing there, no member. Debezium's is shortened, since it is recorded.
 
-use super::golden::{self, Line};
+use super::golden::Line;
+use super::leaves::{Leaf, leaves};
+use super::reasons::{Case, allowed};
 use super::record::folder;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-
-/// A pair of records that are not the same; one of the two may be missing.
-#[derive(Debug, Clone, Copy)]
-struct Pair<'a> {
-    set: &'a str,
-    topic: &'a str,
-    their: Option<&'a Line>,
-    our: Option<&'a Line>,
-}
-
-/// One row of the table, and what it explains.
-struct Row {
-    name: &'static str,
-    /// Whether it holds under `compat = "debezium"`, too.
-    is_not_restored: bool,
-    explains: fn(Pair<'_>) -> bool,
-}
-
-/// Whether the topic is one of these, below `srv.`; `*` stands for anything.
-fn is_of(pair: Pair<'_>, patterns: &[&str]) -> bool {
-    let topic = pair.topic.trim_start_matches("srv.");
-    patterns.iter().any(|pattern| match pattern.split_once('*') {
-        Some((head, tail)) => topic.starts_with(head) && topic.ends_with(tail),
-        None => topic == *pattern,
-    })
-}
-
-/// The value of Debezium's record.
-fn their_value<'a>(pair: Pair<'a>) -> &'a str {
-    pair.their.and_then(|line| line.value.as_deref()).unwrap_or_default()
-}
-
-/// Whether the record speaks of an old row, of which the stream may carry no more than the identity.
-fn has_old_row(pair: Pair<'_>) -> bool {
-    [r#""op":"d""#, r#""before":{"#, r#""__deleted":"true""#].iter().any(|mark| their_value(pair).contains(mark))
-}
-
-/// Whether the two differ in the header that names the other key, and in nothing else.
-fn differs_in_linked_key(pair: Pair<'_>) -> bool {
-    let without = |line: &Line| {
-        let mut line = line.clone();
-        line.headers.retain(|(name, _)| name != "__debezium.newkey" && name != "__debezium.oldkey");
-        line
-    };
-    pair.their.zip(pair.our).is_some_and(|(their, our)| without(their) == without(our))
-}
-
-const fn always(name: &'static str, explains: fn(Pair<'_>) -> bool) -> Row {
-    Row { name, is_not_restored: true, explains }
-}
-
-const fn unless_compatible(name: &'static str, explains: fn(Pair<'_>) -> bool) -> Row {
-    Row { name, is_not_restored: false, explains }
-}
-
-/// The rows of the format's table of differences, in the order in which they are tried.
-const ROWS: &[Row] = &[
-    unless_compatible("D17", |pair| pair.set == "cloudevents"),
-    // Not representable there, or wrapping round; among them NULL in enum[], and an empty varbit(1), which is no boolean.
-    always("D3", |pair| {
-        is_of(pair, &["types.beyond_*", "types.special_*", "types.farmoment_*", "types.emptybit_*", "types.made_array"])
-    }),
-    always("D13", |pair| is_of(pair, &["types.toast"]) && their_value(pair).contains("\"bytea\":null")),
-    always("D16", |pair| is_of(pair, &["types.hstores_*"])),
-    always("D19", |pair| is_of(pair, &["types.name_*"])),
-    // In arrays the fraction of a time is cut to milliseconds, and 24:00 is 0.
-    always("D20", |pair| is_of(pair, &["types.midnight_*", "types.date_array"])),
-    // In arrays, too, dates lose BC and infinities, and timestamptz -infinity.
-    always("D21", |pair| is_of(pair, &["types.farday_*", "types.moment_array", "changes.generated"])),
-    always("D22", |pair| is_of(pair, &["changes.parts"]) || (pair.set == "changes-root" && pair.our.is_none())),
-    always("D23", |pair| is_of(pair, &["types.negative_*"])),
-    always("D24", |pair| is_of(pair, &["types.nested", "types.vectors_*", "types.bit_array"])),
-    always("D25", |pair| is_of(pair, &["changes.by_index"])),
-    // No key, so no change of it, which would count two.
-    always("D26", |pair| {
-        let is_counted = ["changes.by_partial", "changes.by_nullable"].iter().any(|table| their_value(pair).contains(table));
-        is_of(pair, &["changes.by_partial", "changes.by_nullable"]) || (is_of(pair, &["transaction"]) && is_counted)
-    }),
-    always("D29", |pair| is_of(pair, &["transaction"]) && their_value(pair).contains("LogicalDecodingMessageId")),
-    unless_compatible("D1", |pair| is_of(pair, &["types.odd_default", "changes.required"])),
-    always("D9", |pair| is_of(pair, &["types.*_array", "types.unknown_*", "types.toast", "types.isn_*"])),
-    unless_compatible("D5", |pair| is_of(pair, &["changes.keyless"]) && pair.our.is_none()),
-    unless_compatible("D14", |pair| is_of(pair, &["changes.masked"])),
-    unless_compatible("D27", |pair| {
-        is_of(pair, &["changes.keyed_elsewhere"])
-            || (is_of(pair, &["transaction"]) && their_value(pair).contains("changes.keyed_elsewhere"))
-    }),
-    unless_compatible("D28", differs_in_linked_key),
-    unless_compatible("D30", |pair| pair.set.starts_with("flat-") && their_value(pair) == "null"),
-    unless_compatible("D2", has_old_row),
-    // The tombstone that Debezium lets through names its operation twice.
-    unless_compatible("D12", |pair| pair.set == "flat-rewrite-with-tombstone" && their_value(pair).is_empty()),
-];
 
 /// The records of one topic, by snapshot and by stream.
 pub(super) type Paths = BTreeMap<(String, &'static str), Vec<Line>>;
 
-/// The row that lets the two differ.
-fn allowed(pair: Pair<'_>, is_compatible: bool) -> Option<&'static str> {
-    ROWS.iter().find(|row| (row.is_not_restored || !is_compatible) && (row.explains)(pair)).map(|row| row.name)
+/// A difference as it is committed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Committed {
+    pub(super) topic: String,
+    pub(super) path: String,
+    pub(super) reason: String,
+    pub(super) place: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) debezium: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) relay: Option<String>,
+    pub(super) records: Vec<usize>,
 }
+
+/// Longer texts of Debezium's are cut.
+const SHOWN: usize = 200;
 
 fn file(set: &str, compat: &str) -> PathBuf {
     folder().join(format!("{compat}/{set}.jsonl"))
 }
 
-/// Compares; answers how many records are equal, how many differ as allowed, and the complaints.
-pub(super) fn compare(set: &str, compat: &str, theirs: &Paths, ours: &Paths) -> (usize, usize, Vec<String>) {
-    let (mut equal, mut differing, mut complaints, mut found) = (0, 0, Vec::new(), Vec::new());
-    let places: std::collections::BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
-    let none = Vec::new();
-    for place in places {
-        let (their, our) = (theirs.get(place).unwrap_or(&none), ours.get(place).unwrap_or(&none));
-        for at in 0..their.len().max(our.len()) {
-            let pair = Pair { set, topic: &place.0, their: their.get(at), our: our.get(at) };
-            let (kind, line) = match (their.get(at), our.get(at)) {
-                (Some(one), Some(other)) if one == other => {
-                    equal += 1;
-                    continue;
-                }
-                (_, Some(our)) if at < their.len() => ("", our),
-                (_, Some(our)) => (" extra", our),
-                (Some(their), None) => (" missing", their),
-                (None, None) => continue,
-            };
-            let Some(row) = allowed(pair, compat == "compat") else {
-                complaints.push(format!(
-                    "{set} {} {at}: no row allows it\n  Debezium {:?}\n  relay    {:?}",
-                    place.1,
-                    their.get(at),
-                    our.get(at)
-                ));
-                continue;
-            };
-            differing += 1;
-            found.push(Line { note: format!("{row} {} {at}{kind}", place.1), ..line.clone() });
+/// The committed differences of a set.
+#[track_caller]
+pub(super) fn committed(set: &str, compat: &str) -> Vec<Committed> {
+    let path = file(set, compat);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {}: {line}", path.display()))).collect()
+}
+
+/// What a record is: two of a different kind are no pair.
+pub(super) fn kind(line: &Line) -> &str {
+    if ["srv.message", "srv.transaction"].contains(&line.topic.as_str()) {
+        // Not told to be compatible, a CloudEvent has a null here (D17).
+        return "";
+    }
+    let Some(value) = line.value.as_deref() else { return "tombstone" };
+    if value == "null" || value.ends_with("\"payload\":null}") {
+        return "tombstone";
+    }
+    if let Some((_, kind)) = line.headers.iter().find(|(name, _)| name == "ce_type") {
+        return kind.as_deref().and_then(|kind| kind.rsplit('.').next()).unwrap_or_default();
+    }
+    let ops = ["c", "u", "d", "r", "t", "m"];
+    let has_op =
+        |op: &&&str| value.contains(&format!("\"op\":\"{op}\"")) || value.contains(&format!("\"iodebeziumop\":\"{op}\""));
+    if let Some(op) = ops.iter().find(has_op) {
+        return op;
+    }
+    // The flat format.
+    if value.contains("\"__deleted\":\"true\"") { "d" } else { "row" }
+}
+
+/// Pairs of records in their order: equal ones first of all, then those of one kind, of these those with one key.
+fn align<'a>(their: &'a [Line], our: &'a [Line]) -> Vec<(Option<usize>, Option<&'a Line>)> {
+    const ALONE: u32 = 2;
+    let cost = |one: &Line, other: &Line| match () {
+        () if one == other => Some(0),
+        () if kind(one) != kind(other) => None,
+        () if one.key == other.key => Some(2),
+        () => Some(3),
+    };
+    // The cost of what is left from each place on.
+    let mut costs = vec![vec![0; our.len() + 1]; their.len() + 1];
+    let step = |costs: &[Vec<u32>], at: usize, of: usize| {
+        let both = (at < their.len() && of < our.len()).then(|| cost(&their[at], &our[of])).flatten();
+        let both = both.map(|cost| (cost + costs[at + 1][of + 1], 0));
+        let missing = (at < their.len()).then(|| (ALONE + costs[at + 1][of], 1));
+        let extra = (of < our.len()).then(|| (ALONE + costs[at][of + 1], 2));
+        [both, missing, extra].into_iter().flatten().min()
+    };
+    for at in (0..=their.len()).rev() {
+        for of in (0..=our.len()).rev() {
+            costs[at][of] = step(&costs, at, of).map_or(0, |(cost, _)| cost);
         }
     }
-    let path = file(set, compat);
-    if std::env::var_os("RELAY_BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("create the folder of differences");
-        std::fs::write(&path, golden::write(&found)).expect("write a file of differences");
+    let (mut at, mut of, mut pairs) = (0, 0, Vec::new());
+    while let Some((_, way)) = step(&costs, at, of) {
+        let (has_their, has_our) = (way != 2, way != 1);
+        pairs.push((has_their.then_some(at), has_our.then(|| &our[of])));
+        at += usize::from(has_their);
+        of += usize::from(has_our);
     }
-    let kept = golden::read(&std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())));
-    complaints
-        .extend(found.iter().filter(|line| !kept.contains(line)).map(|line| format!("{set}: not as committed\n  {line:?}")));
-    complaints.extend(
-        kept.iter().filter(|line| !found.contains(line)).map(|line| format!("{set}: committed, and no more so\n  {line:?}")),
-    );
+    pairs
+}
+
+fn shown(line: &Line) -> String {
+    let Line { key, value, headers, .. } = line;
+    serde_json::to_string(&(key, value, headers)).expect("it can be written")
+}
+
+fn shortened(text: String) -> String {
+    let count = text.chars().count();
+    if count <= SHOWN { text } else { format!("{}… {count} characters", text.chars().take(SHOWN).collect::<String>()) }
+}
+
+/// Compares; answers how many records are equal, how many differ as allowed, and the complaints.
+pub(super) fn compare(set: &str, compat: &str, theirs: &Paths, ours: &Paths) -> (usize, usize, Vec<String>) {
+    let (mut equal, mut differing, mut complaints) = (0, 0, Vec::new());
+    let mut found: BTreeMap<Committed, Vec<usize>> = BTreeMap::new();
+    let places: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+    for place in places {
+        let of = |paths: &Paths| paths.get(place).cloned().unwrap_or_default();
+        let (their, our) = (of(theirs), of(ours));
+        let mut last = 0;
+        for (at, our) in align(&their, &our) {
+            last = at.unwrap_or(last);
+            let their = at.map(|at| &their[at]);
+            let differences = match (their, our) {
+                (Some(their), Some(our)) => leaves(their, our),
+                _ => vec![Leaf { place: "record".to_owned(), their: their.map(shown), our: our.map(shown) }],
+            };
+            if differences.is_empty() {
+                equal += usize::from(their == our);
+                if their != our {
+                    complaints.push(format!("{set}: not told apart\n  {their:?}\n  {our:?}"));
+                }
+                continue;
+            }
+            differing += 1;
+            for leaf in differences {
+                let case = Case { set, topic: &place.0, path: place.1, their, our, leaf: &leaf };
+                let Some(reason) = allowed(&case, compat == "compat") else {
+                    complaints.push(format!("{set} {} {} {last}: nothing allows it\n  {leaf:?}", place.0, place.1));
+                    continue;
+                };
+                let difference = Committed {
+                    topic: place.0.clone(),
+                    path: place.1.to_owned(),
+                    reason: reason.to_owned(),
+                    place: leaf.place,
+                    debezium: leaf.their.map(shortened),
+                    relay: leaf.our,
+                    records: Vec::new(),
+                };
+                found.entry(difference).or_default().push(last);
+            }
+        }
+    }
+    let found: Vec<Committed> = found.into_iter().map(|(difference, records)| Committed { records, ..difference }).collect();
+    if std::env::var_os("RELAY_BLESS").is_some() {
+        let path = file(set, compat);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("create the folder of differences");
+        let lines = found.iter().map(|difference| serde_json::to_string(difference).expect("it can be written") + "\n");
+        std::fs::write(&path, lines.collect::<String>()).expect("write a file of differences");
+    }
+    let kept = committed(set, compat);
+    let (found, kept): (BTreeSet<_>, BTreeSet<_>) = (found.into_iter().collect(), kept.into_iter().collect());
+    complaints.extend(found.difference(&kept).map(|difference| format!("{set}: not as committed\n  {difference:?}")));
+    complaints.extend(kept.difference(&found).map(|difference| format!("{set}: committed, and no more so\n  {difference:?}")));
     (equal, differing, complaints)
 }

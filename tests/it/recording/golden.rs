@@ -4,7 +4,6 @@
 //!
 //! - `{"topic":..,"key":..,"value":..,"headers":[[name, value],..]}` is a record. Key and value stand as they are, byte for byte; a
 //!   member that is missing is null bytes, and what is no JSON stands as `keyText`, `valueText`.
-//! - `note` is in files of differences only: why and where relay's record differs from Debezium's.
 //! - `{"topic":..,"keySchema":..}` and `valueSchema`: the next records of this topic are `{"schema":<that>,"payload":<what is shown>}`.
 //! - `{"source":..}`: `"source":"$first"` in a value means that object, with the snapshot marker, the topic's schema and table put in.
 //! - `{"context":..}`: `"$context"` among the headers means these.
@@ -32,16 +31,14 @@ pub(crate) struct Line {
     pub(crate) value: Option<String>,
     /// Names and values, in order.
     pub(crate) headers: Vec<(String, Option<String>)>,
-    /// Why and where the record differs from Debezium's, in files of differences; else empty.
-    pub(crate) note: String,
 }
 
 #[derive(Deserialize)]
-struct Wrapped<'a> {
+pub(super) struct Wrapped<'a> {
     #[serde(borrow)]
-    schema: &'a RawValue,
+    pub(super) schema: &'a RawValue,
     #[serde(borrow)]
-    payload: &'a RawValue,
+    pub(super) payload: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +52,6 @@ struct Document<'a> {
     key_text: Option<String>,
     value_text: Option<String>,
     headers: Option<Vec<serde_json::Value>>,
-    note: Option<String>,
     #[serde(borrow, default, deserialize_with = "there")]
     key_schema: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "there")]
@@ -108,18 +104,11 @@ impl Line {
             key: record.key.as_deref().map(text),
             value: record.value.as_deref().map(text),
             headers: record.headers.iter().map(header).collect(),
-            note: String::new(),
         }
     }
 
-    /// The record without what only Debezium, or only relay, puts into it when relay is not told to be compatible: no schemas, and
-    /// no headers of a task or a position (D12).
+    /// The record without the headers that only Debezium, or only relay, puts on it when relay is not told to be compatible (D12).
     pub(crate) fn bare(mut self) -> Line {
-        for text in [&mut self.key, &mut self.value].into_iter().flatten() {
-            if let Some(wrapped) = unwrapped(text) {
-                *text = wrapped.payload.get().to_owned();
-            }
-        }
         self.headers.retain(|(name, _)| !name.starts_with("__debezium.context.") && !name.starts_with("relay-"));
         self
     }
@@ -182,9 +171,6 @@ pub(crate) fn write(lines: &[Line]) -> String {
         if let Some(at) = headers.windows(4).position(|four| four == context) {
             headers.splice(at..at + 4, ["\"$context\"".to_owned()]);
         }
-        if !line.note.is_empty() {
-            members.push_str(&format!(",\"note\":{}", json(&line.note)));
-        }
         out.push_str(&format!("{fresh}{{\"topic\":{}{members},\"headers\":[{}]}}\n", json(&line.topic), headers.join(",")));
     }
     out
@@ -215,8 +201,7 @@ pub(crate) fn read(text: &str) -> Vec<Line> {
                 serde_json::Value::String(_) => CONTEXT.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).to_vec(),
                 pair => vec![serde_json::from_value(pair).expect("a name and a value")],
             });
-            let mut line =
-                Line { topic, key: None, value: None, headers: headers.collect(), note: document.note.unwrap_or_default() };
+            let mut line = Line { topic, key: None, value: None, headers: headers.collect() };
             let whole = |line: &Line, part: &'static str, raw: Option<&RawValue>, text: Option<String>| {
                 let payload = raw.map(|raw| line.lengthened(raw.get())).or(text)?;
                 let schema = schemas.get(&(line.topic.clone(), part)).filter(|schema| *schema != "null");
@@ -231,7 +216,7 @@ pub(crate) fn read(text: &str) -> Vec<Line> {
 }
 
 /// Schema and payload of a document of JsonConverter, when they are all there is in it.
-fn unwrapped(text: &str) -> Option<Wrapped<'_>> {
+pub(super) fn unwrapped(text: &str) -> Option<Wrapped<'_>> {
     let wrapped: Wrapped<'_> = serde_json::from_str(text).ok()?;
     (format!("{{\"schema\":{},\"payload\":{}}}", wrapped.schema, wrapped.payload) == text).then_some(wrapped)
 }

@@ -1,5 +1,6 @@
 //! relay on the statements that Debezium was recorded over: the same records to the byte, but for the deliberate differences.
 
+use super::cloudevent::binary;
 use super::differences::{Paths, compare};
 use super::golden::Line;
 use super::record::{lines, recorded, run, server, statements};
@@ -11,6 +12,14 @@ use relay_tests::relay::{Builder, Relay};
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a relay may take for its snapshot, or for the statements: there are many of them, and stories beside.
+const PATIENCE: Duration = secs(180);
+
+/// Relays that snapshot at once.
+const AT_ONCE: usize = 4;
 
 /// How many rows each topic has of the snapshot.
 type Counts = BTreeMap<String, usize>;
@@ -75,8 +84,10 @@ fn told_apart(set: &str, ours: &Paths) -> Vec<String> {
     complaints
 }
 
-/// Runs a relay for each set on the statements; holds each to its recording.
+/// Runs a relay for each set on the statements; holds each to its recording. One at a time, for sixteen relays are a crowd.
 fn hold(version: Version, compat: &'static str) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let db = server(version);
     let counts = counts(&db);
     let topics: Vec<String> = SETS
@@ -86,18 +97,24 @@ fn hold(version: Version, compat: &'static str) {
         .into_iter()
         .collect();
     Kafka::shared().create_topics(&topics);
-    let mut relays: Vec<Relay> = SETS.iter().map(|set| relay(&db, set, compat)).collect();
-    for relay in &mut relays {
-        relay.until_state("streaming", secs(60));
+    let mut relays: Vec<Relay> = Vec::new();
+    for sets in SETS.chunks(AT_ONCE) {
+        let first = relays.len();
+        relays.extend(sets.iter().map(|set| relay(&db, set, compat)));
+        for (relay, set) in relays[first..].iter_mut().zip(sets) {
+            relay.until_state("streaming", PATIENCE);
+            // The statements come behind the snapshot, as for Debezium: a TRUNCATE before it is read takes a table's rows out of the export.
+            until(&format!("the snapshot of {}", set.name), PATIENCE, || relay.try_status()?["snapshot"].is_null().then_some(()));
+        }
     }
     for cases in [Cases::Types, Cases::Changes] {
         run(&db, &statements(cases).1);
     }
     let end = db.sql("SELECT pg_current_wal_flush_lsn() - '0/0'").number();
     let mut complaints = Vec::new();
-    for set in SETS {
-        until(&format!("relay to be done with {}", set.name), secs(60), || {
-            let slot = prefix(set, compat, version).trim_end_matches("_zbd").to_owned();
+    for (relay, set) in relays.iter().zip(SETS) {
+        let slot = prefix(set, compat, version).trim_end_matches("_zbd").to_owned();
+        until(&format!("relay to confirm {end} on slot {slot}"), PATIENCE, || {
             let confirmed = db.sql(&format!(
                 "SELECT coalesce(confirmed_flush_lsn - '0/0', 0) FROM pg_replication_slots WHERE slot_name LIKE '%{slot}'"
             ));
@@ -106,7 +123,10 @@ fn hold(version: Version, compat: &'static str) {
         let theirs: Vec<Line> = recorded(set);
         let ours = lines(&prefix(set, compat, version));
         let (theirs, ours) = match compat {
-            "relay" => (theirs.into_iter().map(Line::bare).collect(), ours.into_iter().map(Line::bare).collect()),
+            "relay" => {
+                let theirs = theirs.into_iter().map(if set.name == "cloudevents" { binary } else { |line| line });
+                (theirs.map(Line::bare).collect(), ours.into_iter().map(Line::bare).collect())
+            }
             _ => (theirs, ours),
         };
         let (theirs, ours) = (by_path(theirs, &counts), by_path(ours, &counts));
@@ -114,21 +134,22 @@ fn hold(version: Version, compat: &'static str) {
         let folder = if compat == "relay" { "relay" } else { "compat" };
         let (equal, differing, found) = compare(set.name, folder, &theirs, &ours);
         println!("{version}, compat = {compat}, {}: {equal} records equal Debezium's, {differing} differ as allowed", set.name);
+        if !found.is_empty() {
+            // What relay says of itself may be the cause.
+            println!("{}", relay.logs());
+        }
         complaints.extend(found);
     }
     let shown: String = complaints.iter().take(40).map(|text| format!("{text}\n")).collect();
     assert!(complaints.is_empty(), "{} complaints\n{}", complaints.len(), shown.chars().take(20_000).collect::<String>());
-    drop(relays);
 }
 
 #[test]
-#[ignore = "a snapshot that leaves its export under load is told as incremental: run by name until that is settled"]
 fn relay_told_to_be_compatible_writes_what_debezium_wrote() {
     Version::ALL.into_iter().for_each(|version| hold(version, "debezium"));
 }
 
 #[test]
-#[ignore = "three END counts of one set are not settled: run by name until they are"]
 fn relay_writes_what_debezium_wrote_but_for_the_deliberate_differences() {
     Version::ALL.into_iter().for_each(|version| hold(version, "relay"));
 }

@@ -92,7 +92,7 @@ pub(crate) fn run(db: &Postgres, statements: &str) {
 
 /// A server as it is before the snapshot, with its publications.
 pub(crate) fn server(version: Version) -> Postgres {
-    let db = Postgres::builder(version).setting("max_replication_slots", "40").setting("max_wal_senders", "40").start();
+    let db = Postgres::builder(version).setting("max_replication_slots", "40").setting("max_wal_senders", "80").start();
     [Cases::Types, Cases::Changes].into_iter().for_each(|cases| run(&db, &statements(cases).0));
     db.sql(
         "CREATE PUBLICATION dbz_types FOR ALL TABLES; CREATE PUBLICATION dbz_changes FOR ALL TABLES; \

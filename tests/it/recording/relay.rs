@@ -71,7 +71,7 @@ impl Set {
         let tables = if tables.is_empty() { format!("\"{schema}.*\"") } else { tables.join(", ") };
         let fatal: Vec<String> = self.fatal.iter().map(|table| format!("\"{schema}.{table}\"")).collect();
         let mut common = format!("exclude = [{}]\n", fatal.join(", "));
-        if self.option("skipped.operations").is_some() || self.option("transforms").is_some() {
+        if self.option("skipped.operations").is_some() {
             common.push_str("operations = [\"insert\", \"update\", \"delete\", \"truncate\"]\n");
         }
         if let Some(mode) = self.option("transforms.unwrap.delete.tombstone.handling.mode") {

@@ -2,6 +2,7 @@
 
 use super::{Snap, markers, until_logged};
 use relay_tests::http;
+use relay_tests::proxy::Proxy;
 use relay_tests::relay::Relay;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
@@ -63,7 +64,10 @@ fn a_request_survives_a_kill_and_can_be_called_off() {
     let ddl =
         "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT g, 0 FROM generate_series(1, 100000) g; ANALYZE a";
     let snap = Snap::new("again", Version::V15, &["a"], ddl);
-    let mut relay = snap.relay(TOML).spawn();
+    let proxy = Proxy::start(snap.db.port());
+    // Five hundred chunks of several answers each: it is under way for a while on any machine.
+    proxy.delay(std::time::Duration::from_millis(5));
+    let mut relay = snap.relay_behind(&proxy, TOML).spawn();
     relay.until_state("streaming", secs(30));
     assert!(relay.run(&["snapshot", "start", "public.a"]).status.success());
     relay.kill_9();
@@ -82,4 +86,44 @@ fn a_request_survives_a_kill_and_can_be_called_off() {
     assert_eq!(relay.terminate().code, Some(0));
     relay.start_again().until_state("streaming", secs(30));
     assert!(text(&relay.run(&["snapshot", "status"])).contains("no snapshot is under way"));
+}
+
+/// The slot's holder takes requests up, and whoever waits for the slot says so.
+#[test]
+fn a_standby_refuses_and_names_the_slots_holder() {
+    let ddl = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 10)";
+    let snap = Snap::new("second", Version::V15, &["a"], ddl);
+    let mut leader = snap.relay(TOML).spawn();
+    leader.until_state("streaming", secs(30));
+    let mut standby = snap.relay(TOML).spawn();
+    standby.until_state("standby", secs(30));
+    let holder = snap.db.sql("SELECT active_pid FROM pg_replication_slots").one().to_owned();
+    let (status, body) = until("the monitor to know the slot's holder", secs(30), || {
+        let answer = api(&standby, "POST", "t0ken", r#"{"tables": ["public.a"]}"#);
+        answer.1["message"].to_string().contains(&holder).then_some(answer)
+    });
+    assert_eq!((status, &body["code"], &body["hint"]), (409, &json!("R0220"), &json!("ask the instance that streams")), "{body}");
+    let refused = standby.run(&["snapshot", "start", "public.a"]);
+    assert!(refused.status.code() == Some(75) && text(&refused).contains("does not stream"), "{}", text(&refused));
+    assert_eq!(standby.run(&["snapshot", "stop"]).status.code(), Some(75));
+    assert!(snap.records("a").is_empty());
+    assert!(leader.run(&["snapshot", "start", "public.a"]).status.success());
+    assert_eq!(snap.until_records(&leader, "a", 10).len(), 10);
+}
+
+/// A snapshot beside the stream may miss rows whose moves are no events: it says so, whatever keeps them from being some.
+#[test]
+fn a_capture_without_updates_warns_that_rows_may_be_missed() {
+    let ddl = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1)";
+    let snap = Snap::new("silent", Version::V15, &["a", "b"], ddl);
+    let captures =
+        "\n[[capture]]\ntables = [\"public.a\"]\noperations = [\"insert\", \"delete\"]\n[[capture]]\ntables = [\"public.b\"]";
+    let mut relay = snap.relay(&format!("{TOML}{captures}")).spawn();
+    relay.until_state("streaming", secs(30));
+    assert!(!relay.logs().contains("snapshot.silent_updates"));
+    assert!(relay.run(&["snapshot", "start", "public.a"]).status.success());
+    assert!(relay.run(&["snapshot", "start", "public.b"]).status.success());
+    until_logged(&relay, &["snapshot.done", "2"]);
+    until_logged(&relay, &["snapshot.silent_updates", "public.a"]);
+    assert_eq!(relay.logs().matches("snapshot.silent_updates").count(), 1, "{}", relay.logs());
 }

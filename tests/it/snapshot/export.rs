@@ -3,7 +3,7 @@
 use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
 use relay_tests::consumer::Rec;
 use relay_tests::versions::Version;
-use relay_tests::wait::secs;
+use relay_tests::wait::{Finally, secs};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -39,9 +39,8 @@ fn rows_that_were_there_come_first_with_markers_and_the_stream_follows() {
             assert_eq!(record.json()["source"]["lsn"].as_u64(), Some(consistent));
         }
         until_logged(&relay, &["snapshot.done"]);
-        assert!(
-            relay.metric("relay_snapshot_rows_total{pipeline=\"first15\",table=\"public.a\"}").is_none_or(|rows| rows == 3.0)
-        );
+        let rows = format!("relay_snapshot_rows_total{{pipeline=\"{}\",table=\"public.a\"}}", snap.name);
+        assert_eq!(relay.metric(&rows), Some(3.0));
         assert!(relay.terminate().code == Some(0));
         // Once is enough.
         relay.start_again().until_state("streaming", secs(30));
@@ -58,6 +57,7 @@ fn the_hand_over_under_load_loses_nothing_and_keeps_the_order() {
     let snap = Snap::new("over", Version::V15, &["t"], ddl);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = Finally(|| stop.store(true, Ordering::Relaxed));
         for writer in 0..2 {
             let (db, stop) = (&snap.db, &stop);
             scope.spawn(move || write(db, stop, writer));
@@ -148,7 +148,7 @@ fn never_reads_nothing_and_a_subset_reads_its_tables() {
     let ddl = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1); \
                CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1)";
     for (name, toml, count) in
-        [("never", "[snapshot]\nmode = \"never\"", 0), ("subset", "[snapshot]\ntables = [\"public.b\"]", 1)]
+        [("never", "[snapshot]\nmode = \"never\"", 0), ("subset", "[snapshot]\ntables = [\"public.b\", \"public.typo\"]", 1)]
     {
         let snap = Snap::new(name, Version::V15, &["a", "b"], ddl);
         let mut relay = snap.relay(toml).spawn();
@@ -156,6 +156,10 @@ fn never_reads_nothing_and_a_subset_reads_its_tables() {
         snap.db.sql("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)");
         assert_eq!(snap.until_records(&relay, "a", 1).len(), 1);
         assert_eq!(snap.until_records(&relay, "b", 1 + count).len(), 1 + count);
+        // A glob takes the table that does not exist: only the server could tell.
+        let warned =
+            relay.logs().lines().filter(|line| line.contains("snapshot.table_missing") && line.contains("public.typo")).count();
+        assert_eq!(warned, count, "{}", relay.logs());
     }
 }
 
@@ -186,7 +190,7 @@ fn large_values_fit_bounded_memory() {
         relay_tests::kafka::Kafka::shared().create_topic(&topic, 1, &[("max.message.bytes", "20000000")]);
         snap.publish("FOR TABLE t");
         if !is_ours {
-            snap.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", snap.name));
+            snap.make_slot();
         }
         let relay =
             snap.relay("delivery.in_flight = \"32MiB\"\n[sink.kafka.properties]\n\"message.max.bytes\" = \"16000000\"").spawn();

@@ -2,8 +2,10 @@
 
 use super::export::write;
 use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
+use relay_tests::proxy::Proxy;
+use relay_tests::relay::Relay;
 use relay_tests::versions::Version;
-use relay_tests::wait::{secs, until};
+use relay_tests::wait::{Finally, secs, until};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,16 +16,13 @@ fn quoted(tid: &serde_json::Value) -> String {
     format!("'{}'::tid", tid.as_str().expect("a row's place"))
 }
 
-fn make_slot(snap: &Snap) {
-    snap.db.sql(&format!("SELECT pg_create_logical_replication_slot('relay_{}', 'pgoutput')", snap.name));
-}
-
 #[test]
 fn a_slot_that_somebody_made_is_snapshot_beside_the_stream_under_load() {
     let snap = Snap::new("beside", Version::V15, &["t"], TABLE);
-    make_slot(&snap);
+    snap.make_slot();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = Finally(|| stop.store(true, Ordering::Relaxed));
         for writer in 0..2 {
             let (db, stop) = (&snap.db, &stop);
             scope.spawn(move || write(db, stop, writer));
@@ -44,21 +43,39 @@ fn a_slot_that_somebody_made_is_snapshot_beside_the_stream_under_load() {
     });
 }
 
+/// The checkpoint as a person sees it; null as long as there is none.
+fn stored(relay: &Relay) -> serde_json::Value {
+    serde_json::from_slice(&relay.run(&["checkpoint", "show"]).stdout).unwrap_or_default()
+}
+
+/// Whether some chunks of `public.t` are done, and some are not.
+fn is_open(record: &serde_json::Value) -> bool {
+    record["snapshot"]["jobs"][0]["progress"]["public.t"]["done"].as_array().is_some_and(|done| !done.is_empty())
+}
+
 /// `kill -9` in the middle of the exported snapshot: the rest is read between watermarks, and what was done is not read again.
 #[test]
 fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
     for (name, rewrites) in [("goeson", false), ("rewritten", true)] {
         let snap = Snap::new(name, Version::V15, &["t"], TABLE);
-        let mut relay = snap.relay("[snapshot]\nchunk = 500\n[delivery]\nin_flight_events = 2000").spawn();
-        until("some chunks to be stored", secs(40), || {
-            let stored = relay.run(&["checkpoint", "show"]);
-            let text: String = String::from_utf8_lossy(&stored.stdout).split_whitespace().collect();
-            text.contains("\"done\":[[").then_some(())
+        let proxy = Proxy::start(snap.db.port());
+        // Some seconds for all rows, however quick the machine.
+        proxy.bandwidth(100_000);
+        let mut relay = snap.relay_behind(&proxy, "[snapshot]\nchunk = 500\n[delivery]\nin_flight_events = 2000").spawn();
+        until("some chunks to be stored, and not all", secs(60), || {
+            // Nothing moves while it is judged.
+            relay.pause();
+            let is_partial = is_open(&stored(&relay));
+            if !is_partial {
+                relay.resume();
+            }
+            is_partial.then_some(())
         });
         relay.kill_9();
+        proxy.heal();
         let before = snap.records("t").len();
-        let stored = relay.run(&["checkpoint", "show"]);
-        let record: serde_json::Value = serde_json::from_slice(&stored.stdout).expect("JSON");
+        let record = stored(&relay);
+        assert!(is_open(&record), "{record}");
         let done = &record["snapshot"]["jobs"][0]["progress"]["public.t"]["done"];
         let ranges: Vec<String> = (done.as_array().into_iter().flatten())
             .map(|range| format!("ctid >= {} AND ctid < {}", quoted(&range[0]), quoted(&range[1])))
@@ -89,19 +106,11 @@ fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
     }
 }
 
-struct Release<'a>(&'a relay_tests::postgres::Postgres);
-
-impl Drop for Release<'_> {
-    fn drop(&mut self) {
-        self.0.set("synchronous_standby_names", "");
-    }
-}
-
 /// Commits that a synchronous standby has yet to acknowledge are streamed, and not visible: chunks are read again until they are.
 #[test]
 fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follows() {
     let snap = Snap::new("sync", Version::V15, &["t"], TABLE);
-    make_slot(&snap);
+    snap.make_slot();
     let mut relay = snap.relay("[snapshot]\nmode = \"never\"\nchunk = 5000\n[admin]\ntoken = \"t0ken\"").spawn();
     relay.until_state("streaming", secs(30));
     let set = |names: &str| {
@@ -122,7 +131,7 @@ fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follow
             })
             .collect();
         // A failure must not leave the writers waiting.
-        let _guard = Release(db);
+        let _end = Finally(|| db.set("synchronous_standby_names", ""));
         until("updates in the topic that nobody sees yet", secs(30), || {
             let updates = markers(&snap.records("t")).into_iter().filter(|(op, _)| op == "u").count();
             (updates >= 4 * 501).then_some(())
@@ -167,15 +176,19 @@ fn always_reads_again_at_each_start_and_a_table_without_key_has_rows_of_its_own(
 #[test]
 fn changes_of_the_table_and_open_transactions_are_waited_out() {
     let snap = Snap::new("changes", Version::V15, &["t"], TABLE);
-    make_slot(&snap);
+    snap.make_slot();
     let mut open = snap.db.superuser();
     open.batch_execute("BEGIN; UPDATE t SET v = 3 WHERE id = 9").expect("an open transaction");
-    let relay = snap.relay("[snapshot]\nchunk = 300").spawn();
+    let proxy = Proxy::start(snap.db.port());
+    // Two hundred chunks of several answers each: the table changes long before the last one.
+    proxy.delay(Duration::from_millis(5));
+    let relay = snap.relay_behind(&proxy, "[snapshot]\nchunk = 300").spawn();
     until_logged(&relay, &["snapshot.waits", "pid"]);
     assert!(snap.records("t").is_empty());
     open.batch_execute("COMMIT").expect("a commit");
     until("rows", secs(30), || (snap.records("t").len() > 1_000).then_some(()));
     snap.db.sql("ALTER TABLE t ADD COLUMN w text DEFAULT 'new'; UPDATE t SET v = 5 WHERE id = 59000");
+    proxy.heal();
     until_logged(&relay, &["snapshot.done"]);
     let images = last_images(&snap.records("t"));
     assert_eq!(images.len(), 60_000);

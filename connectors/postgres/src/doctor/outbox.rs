@@ -22,6 +22,11 @@ impl Examination<'_> {
         for table in tables.iter().chain(captured) {
             self.logged(table);
         }
+        for table in captured {
+            if (self.expected.outbox)(&table.raw()).is_captured {
+                self.readable(table);
+            }
+        }
         for table in tables {
             let rule = (self.expected.outbox)(&table.raw());
             self.rights(table, &rule);
@@ -35,7 +40,7 @@ impl Examination<'_> {
         self.others();
         for id in OF_TABLES {
             if !self.findings[before..].iter().any(|finding| finding.id == id) {
-                self.add(Finding::ok(id, well(id, tables.len())));
+                self.add(Finding::ok(id, well(id, tables.len() + captured.len())));
             }
         }
     }
@@ -59,7 +64,7 @@ impl Examination<'_> {
             _ => (false, Mark::Keep),
         };
         let mut needed = Vec::new();
-        if self.expected.is_poll || rule.is_pruned || rule.is_captured {
+        if self.expected.is_poll || rule.is_pruned {
             needed.push(("SELECT", "to read the rows"));
         }
         if is_claim || matches!(mark, Mark::Update(_)) {
@@ -80,7 +85,6 @@ impl Examination<'_> {
                             .because(format!("relay needs it {why}"))
                             .so(match right {
                                 "DELETE" => "published rows stay",
-                                _ if rule.is_captured => "no snapshot can be taken of this table",
                                 _ => "polling stops at this table",
                             })
                             .cure(format!("GRANT {right} ON {} TO {role};", table.quoted())),
@@ -93,7 +97,7 @@ impl Examination<'_> {
 
     /// PG026.
     fn row_security(&mut self, table: &Table, rule: &OutboxRule) {
-        if !self.expected.is_poll && !rule.is_pruned && !rule.is_captured {
+        if !self.expected.is_poll && !rule.is_pruned {
             return;
         }
         match self.ask_one(&format!("SELECT row_security_active({}::oid)", table.oid)) {
@@ -102,11 +106,7 @@ impl Examination<'_> {
                 self.add(
                     Finding::fail("PG026", format!("row security applies to role {role} on {}", table.raw()))
                         .because("relay reads with row_security = off: an error instead of rows that are silently left out")
-                        .so(if rule.is_captured {
-                            "snapshots of this table fail"
-                        } else {
-                            "polling and pruning fail on this table"
-                        })
+                        .so("polling and pruning fail on this table")
                         .cure(format!("ALTER ROLE {role} BYPASSRLS;")),
                 );
             }
@@ -330,7 +330,7 @@ impl Examination<'_> {
 fn well(id: &str, tables: usize) -> String {
     match id {
         "PG013" => "no table is unlogged".to_owned(),
-        "PG022" => format!("the role has the rights that it needs on the {tables} outbox tables"),
+        "PG022" => format!("the role has the rights that it needs on {tables} tables"),
         "PG026" => "row security hides no row from relay".to_owned(),
         "PG027" => "nobody else is seen at work on the outbox tables".to_owned(),
         _ => "there is no outbox table to look at".to_owned(),

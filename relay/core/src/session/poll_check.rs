@@ -21,6 +21,10 @@ impl Session {
         let has_ticks = matches!(self.config.reads, Reads::Poll { has_ticks: true, .. });
         let stored = self.reading.newest.clone().filter(|record| record.state != RecordState::Bootstrapping);
         let Some(record) = stored else {
+            if self.is_exactly_once() {
+                let message = "there is no checkpoint: which of the rows were published before is not known";
+                return Err(Fault { kind: Kind::CheckpointMissing, message: message.to_owned() });
+            }
             if has_ticks {
                 self.note(Note::PublishesAll);
             }

@@ -34,7 +34,9 @@ impl Session {
     pub(super) fn lost(&mut self, fault: Fault) {
         self.flow.disconnected();
         self.transaction.disconnected();
-        self.interrupt_copying();
+        if matches!(self.phase, Phase::Streaming | Phase::Rewinding { .. }) {
+            self.interrupt_copying();
+        }
         match self.phase {
             // The rest of the change may be long in coming, and a transaction does not wait for a server.
             Phase::Streaming if self.is_exactly_once() && self.is_inside_change() && !self.ends_in_log() => {

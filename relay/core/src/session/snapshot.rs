@@ -27,6 +27,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use watch::Watch;
 
+/// So many failures on the way to the first row of an export end it.
+const EXPORT_FAILURES: u32 = 8;
+
 /// When captured tables are read as a whole, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotConfig {
@@ -83,6 +86,8 @@ pub(super) struct Copying {
     has_begun: bool,
     /// The snapshot that our new slot exported, while it can be used.
     exported: Option<Exported>,
+    /// How often what comes before its first row failed.
+    export_failures: u32,
     /// A row that the broker refuses is being looked for, up to this place: one record at a time.
     careful: Option<(Arc<str>, Tid)>,
     /// The row offered last, and the one sent last while a culprit is looked for.
@@ -217,7 +222,18 @@ impl Copying {
     }
 
     pub(super) fn exported(&mut self, exported: Exported) {
-        self.exported = Some(exported);
+        (self.exported, self.export_failures) = (Some(exported), 0);
+    }
+
+    /// Takes the exported snapshot out of what fails now, so that the next attempt has it: no row of it is read yet. Not without end: it
+    /// keeps the server from cleaning up.
+    pub(super) fn spare_export(&mut self) -> Option<Exported> {
+        self.export_failures += 1;
+        self.exported.take().filter(|_| self.export_failures < EXPORT_FAILURES)
+    }
+
+    pub(super) fn restore_export(&mut self, spared: Option<Exported>) {
+        self.exported = spared;
     }
 
     /// An epoch is being claimed at this frontier: what is owed now. `record` is what an earlier process left.
@@ -399,6 +415,12 @@ impl Session {
         self.copying.rereads
     }
 
+    /// Whether the snapshot that the new slot exported is to be kept: it is being read, or will be.
+    #[must_use]
+    pub fn needs_export(&self) -> bool {
+        self.copying.holds_stream()
+    }
+
     /// Moves the snapshots on.
     pub(super) fn copying_turn(&mut self) {
         if self.phase != Phase::Streaming || self.drain.is_some() {
@@ -445,7 +467,15 @@ impl Session {
         }
         let mut listed = match result {
             Ok(listed) => listed,
-            Err(fault) => return self.copy_failed(fault),
+            Err(fault) => {
+                // A deadlock with somebody's TRUNCATE, no connection left: the snapshot itself is still there.
+                let spared = self.copying.spare_export();
+                self.copy_failed(fault);
+                if matches!(self.copying.step, Step::Pause { .. }) {
+                    self.copying.restore_export(spared);
+                }
+                return;
+            }
         };
         listed.sort_by(|one, other| one.name.cmp(&other.name));
         let tables: Vec<Table> = listed.into_iter().map(Table::new).collect();

@@ -264,6 +264,8 @@ impl Session {
     }
 
     pub(super) fn stand_by(&mut self) {
+        // The other one reads the slot now.
+        self.copying.restore_export(None);
         self.attempts = 0;
         self.progress.epoch = 0;
         let retry_ms = self.now_ms + STANDBY_MS * 3 / 4 + self.random(STANDBY_MS / 2);
@@ -344,8 +346,12 @@ impl Session {
                 let wait_ms = self.backoff_ms();
                 self.note(Note::Fault(fault.clone(), wait_ms));
                 self.fault = Some(fault);
+                // Nobody has read from the new slot: what it exported is as good for the next attempt.
+                let goes_on = matches!(next, Next::Resume | Next::Replay);
+                let spared = if goes_on { None } else { self.copying.spare_export() };
                 self.disconnect();
-                let then = if matches!(next, Next::Resume | Next::Replay) { Next::Resume } else { Next::Start };
+                self.copying.restore_export(spared);
+                let then = if goes_on { Next::Resume } else { Next::Start };
                 self.phase = Phase::Waiting { until_ms: self.now_ms + wait_ms, then };
             }
             Action::StopStream | Action::StopProcess(_) => self.input(Input::Stop(fault)),

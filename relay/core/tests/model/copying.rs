@@ -83,6 +83,16 @@ fn an_exported_snapshot_survives_a_crash_at_every_output() {
     assert!(total.exported > 0 && total.chunks > 0 && total.dropped > 0);
 }
 
+/// As without a connection left for the stream, and with a deadlock when the tables are locked.
+#[test]
+fn an_export_outlives_failures_on_the_way_to_its_first_row() {
+    let more = [(0, Event::ChunksFail(true)), (900, Event::ChunksFail(false))];
+    for seed in 15..25 {
+        let total = check(&scenario("way", SnapshotMode::Initial, false, &more), seed, None).world.figures;
+        assert!(total.exported > 0 && total.chunks == 0, "{total:?}");
+    }
+}
+
 #[test]
 fn a_snapshot_between_watermarks_survives_a_crash_at_every_output() {
     let total = crash_everywhere(&scenario("watermarks", SnapshotMode::Initial, true, &[]), 10..13);

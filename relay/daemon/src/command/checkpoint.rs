@@ -71,7 +71,7 @@ fn init(flags: &Flags, settings: &Settings, change: ChangeArgs) -> Result<(), Re
             slot: Some(session.slot.clone()),
             end_lsn: Some(slot.confirmed_flush),
             publication_fingerprint: server.publication.clone().unwrap_or_default(),
-            ..record(server, reading, &session)
+            ..record(server, reading, &session, settings.delivery.guarantee.as_str())
         })
     };
     let record = make(&source.inspect()?, &reading)?;
@@ -132,7 +132,7 @@ fn init_polling(
         mode: Mode::Poll.name().into(),
         end_lsn: Some(server.wal_end),
         poll: Some(PollPosition::start()),
-        ..record(&server, &reading, &session)
+        ..record(&server, &reading, &session, settings.delivery.guarantee.as_str())
     };
     if !change.dry_run {
         store(settings, &record)?;
@@ -195,14 +195,14 @@ fn usable_slot<'a>(server: &'a Server, settings: &Settings) -> Result<&'a Slot, 
 }
 
 /// A record of everything but the position.
-fn record(server: &Server, reading: &Reading, session: &session::Config) -> Record {
+fn record(server: &Server, reading: &Reading, session: &session::Config, guarantee: &str) -> Record {
     Record {
         v: Record::VERSION,
         state: RecordState::Stopped,
         name: session.name.clone(),
         epoch: reading.highest_epoch + 1,
         instance: session.instance.clone(),
-        guarantee: "at-least-once".into(),
+        guarantee: guarantee.into(),
         mode: String::new(),
         system_id: server.system_id.clone(),
         timeline: server.timeline,
@@ -231,7 +231,9 @@ fn confirm_store(name: &str, answers: &mut impl BufRead) -> Result<(), Refusal> 
 /// Stores one record and waits until Kafka has it.
 fn store(settings: &Settings, record: &Record) -> Result<(), Refusal> {
     let deps = Deps { acks: Acks::new(16) };
-    let kafka = parts::kafka(settings).map_err(Refusal::config)?;
+    let mut kafka = parts::kafka(settings).map_err(Refusal::config)?;
+    // Outside of transactions: a command fences nobody.
+    kafka.is_exactly_once = false;
     let mut kafka = kafka.build(deps).map_err(|error| Refusal::of(error.kind(), error.to_string()))?;
     let began = Instant::now();
     kafka.checkpoint.begin_store(record);

@@ -42,6 +42,12 @@ pub(crate) fn state(state: State) -> &'static str {
 
 pub(crate) const REWINDS: [Rewind; 4] = [Rewind::Rejected, Rewind::UnknownTopic, Rewind::Producer, Rewind::Source];
 
+/// Label `outcome` of a Kafka transaction that was committed.
+pub(crate) const COMMITTED: &str = "committed";
+
+/// Every value of label `outcome` of `relay_kafka_transactions_total`.
+pub(crate) const OUTCOMES: [&str; 4] = [COMMITTED, "aborted", "unknown", "fenced"];
+
 /// The value of label `reason` of `relay_rewinds_total`.
 pub(crate) fn rewind(rewind: Rewind) -> &'static str {
     match rewind {

@@ -49,6 +49,10 @@ pub(crate) struct Metrics {
     transactions: Counter,
     received_bytes: Counter,
     produced_bytes: Counter,
+    kafka_transactions: Family<&'static str>,
+    commit_seconds: Histogram,
+    fences: Counter,
+    splits: Counter,
     checkpoint_writes: Counter,
     end_to_end: Histogram,
     backpressure_us: AtomicU64,
@@ -111,6 +115,10 @@ impl Metrics {
             transactions: one(&name::TRANSACTIONS),
             received_bytes: one(&name::RECEIVED_BYTES),
             produced_bytes: one(&name::PRODUCED_BYTES),
+            kafka_transactions: family(&name::KAFKA_TRANSACTIONS, &mut label::OUTCOMES.into_iter()),
+            commit_seconds: Histogram::new(name::LATENCY_SECONDS),
+            fences: one(&name::KAFKA_FENCES),
+            splits: one(&name::TRANSACTION_SPLITS),
             checkpoint_writes: one(&name::CHECKPOINT_WRITES),
             end_to_end: Histogram::new(name::LATENCY_SECONDS),
             backpressure_us: AtomicU64::new(0),
@@ -250,6 +258,24 @@ impl Metrics {
     /// The last transaction that is in Kafka as a whole was committed at that Unix time.
     pub(crate) fn last_commit(&self, unix_seconds: f64) {
         self.last_commit.set(unix_seconds);
+    }
+
+    /// Exactly-once: a Kafka transaction ended so, after so long.
+    pub(crate) fn transaction(&self, outcome: &'static str, seconds: f64) {
+        count(&self.kafka_transactions, &outcome);
+        if outcome == label::COMMITTED {
+            self.commit_seconds.observe(seconds);
+        }
+    }
+
+    /// Exactly-once: a client took this pipeline's place at the brokers.
+    pub(crate) fn fenced(&self) {
+        self.fences.increment(1);
+    }
+
+    /// Exactly-once: a source transaction is committed in parts.
+    pub(crate) fn split(&self) {
+        self.splits.increment(1);
     }
 
     /// A checkpoint was stored at that Unix time.

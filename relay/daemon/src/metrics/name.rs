@@ -92,6 +92,10 @@ contract! {
     QUEUE_BYTES "relay_queue_bytes" Gauge, Bytes [] "bytes that fill the buffer";
     MEMORY_LIMIT "relay_memory_limit_bytes" Gauge, Bytes [] "budget of the buffer";
     BACKPRESSURE "relay_backpressure_seconds_total" Counter, Seconds [] "time during which nothing was read because the sink was full";
+    KAFKA_TRANSACTIONS "relay_kafka_transactions_total" Counter, Count ["outcome"] "exactly-once: Kafka transactions, by outcome: committed, aborted, unknown (a new client finds out), fenced";
+    COMMIT_SECONDS "relay_commit_seconds" Histogram(LATENCY_SECONDS), Seconds [] "exactly-once: from the order to commit to its answer";
+    KAFKA_FENCES "relay_kafka_fences_total" Counter, Count [] "exactly-once: clients that took this pipeline's place at the brokers: at each start, and after an outcome that is not known";
+    TRANSACTION_SPLITS "relay_transaction_splits_total" Counter, Count [] "exactly-once: source transactions that were committed in parts, because they do not fit one Kafka transaction";
     CHECKPOINT_WRITES "relay_checkpoint_writes_total" Counter, Count [] "checkpoints stored";
     OUTBOX_SIZE "relay_outbox_size_bytes" Gauge, Bytes ["table"] "outbox table with partitions and indexes";
     OUTBOX_DEAD_ROWS "relay_outbox_dead_rows" Gauge, Count ["table"] "dead tuples of the outbox table, by the server's statistics";

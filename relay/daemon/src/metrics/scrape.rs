@@ -83,6 +83,7 @@ impl Metrics {
         sheet.one(&name::LAST_CHECKPOINT, self.last_checkpoint.get());
         sheet.one(&name::BACKPRESSURE, self.backpressure_us.load(Ordering::Relaxed) as f64 / 1e6);
         sheet.histogram(&name::END_TO_END_LATENCY, &self.end_to_end.observed());
+        sheet.histogram(&name::COMMIT_SECONDS, &self.commit_seconds.observed());
         let expiry = label::PEERS.iter().zip(&self.certificate_expiry).map(|(peer, at)| (*peer, at.get()));
         sheet.each(&name::CERTIFICATE_EXPIRY, expiry.filter(|(_, at)| *at > 0.0));
     }

@@ -153,7 +153,7 @@ fn counting_is_seen_at_the_next_scrape() {
         ("relay_dlq_events_total{pipeline=\"orders\",reason=\"rejected\"}", 1.0),
         ("relay_errors_total{pipeline=\"orders\",stage=\"produce\",class=\"poison\"}", 5.0),
         ("relay_errors_total{pipeline=\"orders\",stage=\"connect\",class=\"auth\"}", 3.0),
-        ("relay_retries_total{pipeline=\"orders\",stage=\"checkpoint\"}", 7.0),
+        ("relay_retries_total{pipeline=\"orders\",stage=\"checkpoint\"}", 8.0),
         ("relay_events_filtered_total{pipeline=\"orders\",reason=\"scheduled\"}", 1.0),
         ("relay_rewinds_total{pipeline=\"orders\",reason=\"source\"}", 1.0),
         ("relay_reconnects_total{pipeline=\"orders\",peer=\"sink\"}", 1.0),

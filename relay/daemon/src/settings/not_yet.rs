@@ -29,7 +29,6 @@ pub(crate) enum Takes {
 }
 
 const SPOOL: &str = "streaming of transactions in progress is";
-const EXACTLY_ONCE: &str = "exactly-once is";
 
 const fn default_only(key: &'static str, what: &'static str) -> NotYet {
     NotYet { key, takes: Takes::Default, what }
@@ -46,8 +45,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     default_only("source.log.spool_dir", SPOOL),
     default_only("source.log.spool_max", SPOOL),
     words("source.log.on_missing_slot", &["stop"], "re-creating a slot is"),
-    words("delivery.guarantee", &["at-least-once"], EXACTLY_ONCE),
-    default_only("delivery.commit_interval", EXACTLY_ONCE),
     words("delivery.on_poison", &["stop", "dlq", "skip"], "holding a key is"),
     default_only("delivery.dlq_max_entries", "limiting the dlq is"),
     default_only("delivery.dlq_max_held_keys", "holding a key is"),

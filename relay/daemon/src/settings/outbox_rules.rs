@@ -8,7 +8,7 @@ use super::rules::Rules;
 use super::sink_rules::{collide, is_legal_topic};
 use super::source_text::printable;
 use super::suggest::nearest;
-use super::{Outbox, Settings};
+use super::{Guarantee, Outbox, Settings, SourceMode};
 
 /// What the compiler of routes has against an outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,7 @@ pub(crate) fn outboxes(rules: &mut Rules<'_>) {
     }
     twice(rules);
     topics_that_collide(rules);
+    claims(rules);
     for fault in outbox_findings(settings) {
         let key = format!("outbox[{}].{}", fault.index, fault.field);
         // The rules above may have said so already.
@@ -130,6 +131,23 @@ fn literal_topic(rules: &mut Rules<'_>, index: usize, outbox: &Outbox) {
     } else if collide(topic, &delivery.checkpoint_topic) || collide(topic, &delivery.dlq_topic) {
         let message = format!("`{topic}` is a topic of relay's own");
         rules.error(Kind::ConfigConflict, &key, message, "give the events a topic of their own");
+    }
+}
+
+/// The marks of a claim are set behind Kafka's back: they are no part of its transactions.
+fn claims(rules: &mut Rules<'_>) {
+    let settings = rules.settings;
+    if settings.delivery.guarantee != Guarantee::ExactlyOnce || settings.source.mode != SourceMode::Poll {
+        return;
+    }
+    let format = crate::parts::format(settings);
+    for (index, outbox) in settings.outbox.iter().enumerate() {
+        let Ok(route) = relay_encode::Route::new(crate::parts::outbox_settings(outbox), &format) else { continue };
+        if matches!(route.order(), Some(relay_encode::Order::Claim { .. })) {
+            let message = "order `claim` cannot be exactly-once: its marks are no part of Kafka's transaction";
+            let hint = "use `order = \"tick(xid column, order column)\"`, log mode, or `delivery.guarantee = \"at-least-once\"`";
+            rules.error(Kind::ConfigConflict, &format!("outbox[{index}].order"), message, hint);
+        }
     }
 }
 

@@ -146,6 +146,13 @@ fn each_rule_speaks_up() {
         ("[[capture]]\nfilter = \"a ~ b\"", "R0103", "`~` is not expected"),
         ("[[capture]]\ntopic = \"{nosuch\"", "R0103", "{nosuch"),
         ("[[capture]]\n[capture.columns]\nmask = { \"a.b.c\" = \"rot13\" }", "R0103", "a mask is"),
+        (
+            "[snapshot]\ntables = [\"s.other\"]\n[[capture]]\ntables = [\"s.t\"]",
+            "R0104",
+            "no `[[capture]]` takes table `s.other`",
+        ),
+        ("[snapshot]\ntables = [\"public.outbox\"]\n[[capture]]", "R0104", "snapshots are of captured tables alone"),
+        ("[snapshot]\nthreads = 65\n[[capture]]", "R0103", "at most 64"),
         ("[[outbox]]\nid = \"id\"", "R0104", "needs a `table` or a `message`"),
         ("[[outbox]]\npreset = \"debezium\"\ntable = \"\"", "R0104", "needs a `table` or a `message`"),
         ("[[outbox]]\ntable = \"public.q\"\npreset = \"pgmq\"", "R0103", "needs a `*` in `table`"),
@@ -163,7 +170,7 @@ fn each_rule_speaks_up() {
     }
     for lines in [
         "[source.log]\nstreaming = \"off\"\nspool_max = \"10240MiB\"\nread_coalesce = \"100us\"",
-        "[delivery]\ncommit_interval = \"100ms\"",
+        "[delivery]\nguarantee = \"exactly-once\"\ncommit_interval = \"250ms\"",
         "properties = { \"linger.ms\" = 5, acks = \"all\", \"enable.idempotence\" = true }",
         "[sink]\nkind = \"stdout\"\n[delivery]\non_poison = \"skip\"",
         "[[outbox]]\nmessage = \"outbox\"\npreset = \"wal-message\"\nretention = \"none\"\n\
@@ -172,6 +179,7 @@ fn each_rule_speaks_up() {
         "[admin]\nlisten = \"\"\n[log]\nlevel = \"info,relay_kafka=debug\"",
         "[[capture]]\ntables = [\"public.*\", \"s.t\"]\nexclude = [\"public.outbox\"]\noperations = [\"insert\", \"truncate\"]\n\
          key = [\"a\"]\nfilter = \"a = 1\"\nkey_change = \"update\"\n[capture.columns]\nmask = { \"*.email\" = \"stars:3\" }",
+        "[snapshot]\ntables = [\"s.t\"]\n[[capture]]\ntables = [\"s.*\"]",
         "[source.log]\nmessages = [\"app.*\"]\nnontransactional_messages = true",
         "[format]\ncompat = \"debezium\"\nschemas = true\ntransaction_metadata = true\nheartbeat_interval = \"10s\"\n[[capture]]",
     ] {
@@ -192,6 +200,11 @@ fn polling_has_rules_of_its_own() {
         ("table = \"a.o\"\npreset = \"namastack\"", "R0103", "a condition on `handler_id`"),
         ("table = \"a.o\"\npreset = \"debezium\"", "R0104", "the marks are the position"),
         ("table = \"a.o\"\norder = \"claim(id)\"", "R0104", "the marks are the position"),
+        (
+            "table = \"a.o\"\norder = \"claim(id)\"\nafter_publish = \"delete\"\n[delivery]\nguarantee = \"exactly-once\"",
+            "R0104",
+            "its marks are no part",
+        ),
         ("table = \"a.o\"\norder = \"xid\"", "R0103", "tick("),
         ("table = \"a.o\"\n[[capture]]", "R0104", "reads the log"),
         ("table = \"a.o\"\n[source.log]\nmessages = [\"a\"]", "R0104", "in the log alone"),

@@ -77,7 +77,7 @@ impl Pass<'_> {
                 }
                 // Where its records cannot be built, the row itself is parked, once.
                 Err(poison) => {
-                    let at = At { position, relay_pos: part_of(context.pos, part, part > 0) };
+                    let at = At { position, relay_pos: part_of(context.pos, part.into(), part > 0) };
                     self.tally.received(table.0, change);
                     return self.poison(at, named(poison, change), Origin::Captured(change, plan));
                 }
@@ -87,7 +87,7 @@ impl Pass<'_> {
             {
                 self.tell_lost(plan, table, column);
             }
-            let poison = match self.parked(position, part, condemned.as_ref()) {
+            let poison = match self.parked(position, part.into(), condemned.as_ref()) {
                 Some(poison) => Some(poison),
                 None => match self.offer(Some(table.0), share) {
                     Offered::Sent => None,
@@ -96,7 +96,7 @@ impl Pass<'_> {
                 },
             };
             if let Some(poison) = poison {
-                let at = At { position, relay_pos: part_of(context.pos, part, part > 0 || share == Share::More) };
+                let at = At { position, relay_pos: part_of(context.pos, part.into(), part > 0 || share == Share::More) };
                 if let GivenUp::All(flow) = self.park_part(at, poison, Origin::Captured(change, plan), share) {
                     return flow;
                 }
@@ -110,7 +110,7 @@ impl Pass<'_> {
 
     /// The poison of a record that is parked because one of the same change was, or because the broker refuses one of them.
     #[inline]
-    fn parked(&self, position: Position, part: u8, condemned: Option<&Poison>) -> Option<Poison> {
+    fn parked(&self, position: Position, part: u32, condemned: Option<&Poison>) -> Option<Poison> {
         if condemned.is_some() {
             return condemned.cloned();
         }
@@ -198,7 +198,7 @@ impl Pass<'_> {
                 && index as u64 >= self.session.parts_sent()
             {
                 let share = if index + 1 == captured.len() { Share::Last } else { Share::More };
-                let at = At { position, relay_pos: part_of(position.into(), index as u8, captured.len() > 1) };
+                let at = At { position, relay_pos: part_of(position.into(), index as u32, captured.len() > 1) };
                 if let Some(flow) = self.truncated(plan, table, &change(table), at, share, condemned.as_ref()) {
                     if matches!(flow, Flow::Done) {
                         self.counts.parts_done();
@@ -250,7 +250,7 @@ impl Pass<'_> {
 }
 
 /// The position of one of several records of a change of the log.
-fn part_of(pos: RelayPos<'_>, part: u8, is_several: bool) -> RelayPos<'_> {
+fn part_of(pos: RelayPos<'_>, part: u32, is_several: bool) -> RelayPos<'_> {
     match pos {
         RelayPos::Log(position) if is_several => RelayPos::Part(position, part),
         pos => pos,
@@ -258,7 +258,7 @@ fn part_of(pos: RelayPos<'_>, part: u8, is_several: bool) -> RelayPos<'_> {
 }
 
 /// Which of several records of a change it is.
-fn sub(pos: RelayPos<'_>) -> u8 {
+fn sub(pos: RelayPos<'_>) -> u32 {
     match pos {
         RelayPos::Part(_, sub) => sub,
         _ => 0,

@@ -4,7 +4,7 @@ use super::{Control, Routes, poll};
 use crate::metrics::Metrics;
 use crate::status::Status;
 use relay_core::Sink;
-use relay_core::checkpoint::{Checkpoint, ReadCheckpoint};
+use relay_core::checkpoint::ReadCheckpoint;
 use relay_core::session::Session;
 use relay_postgres::Source;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub(crate) struct Parts {
     pub(crate) session: Session,
     pub(crate) source: Source,
     pub(crate) sink: Box<dyn Sink + Send>,
-    pub(crate) checkpoint: Box<dyn Checkpoint + Send>,
+    pub(crate) store: super::Store,
     pub(crate) reader: Box<dyn ReadCheckpoint>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) metrics: Arc<Metrics>,

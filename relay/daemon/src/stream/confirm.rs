@@ -4,6 +4,7 @@ use super::{Blocked, Config, Stream, Why};
 use crate::status::Peer;
 use relay_core::session::{Busy, Confirmation, Fault, Input};
 use relay_core::{Kind, Lsn};
+use relay_failpoint::fail_point;
 use relay_pgwire::Status as StandbyStatus;
 use std::time::{Duration, Instant};
 
@@ -154,7 +155,9 @@ impl Stream {
                 applied: confirmation.flushed,
                 reply_requested: must_ask,
             };
+            fail_point!("before-status");
             copy.send_status(status, postgres_us());
+            fail_point!("after-status");
         }
         if !self.session.is_streaming() || self.blocked.is_some() {
             // Nobody reads, so nobody flushes either.

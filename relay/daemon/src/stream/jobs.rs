@@ -5,6 +5,7 @@ use super::snapshot::{Checked, Request};
 use relay_core::checkpoint::ReadCheckpoint;
 use relay_core::session::{Chunk, ChunkRead, Fault, Input};
 use relay_core::{Catalog, Kind, Lsn, Relation};
+use relay_failpoint::fail_point;
 use relay_pgwire::CopyBoth;
 use relay_postgres::poll::{Hold, NewSlot, PollConfig};
 use relay_postgres::snapshot::{ChunkRows, ExportedSlot, Exporting, Tables};
@@ -180,6 +181,7 @@ impl Jobs {
         let (source, routes, wanted) = (self.source.clone(), Arc::clone(&self.routes), self.wanted());
         self.start("relay-publication", move || {
             let result = source.create_publication(&wanted, routes.has_tables());
+            fail_point!("publication-create" if result.is_ok());
             Done::input(Input::PublicationReady(result.map_err(|error| error.fault())))
         });
     }
@@ -203,6 +205,7 @@ impl Jobs {
                     Done::input(Input::SlotReady(source.create_slot(watch).map(|()| None).map_err(|error| error.fault())))
                 }
             };
+            fail_point!("slot-create");
             is_done.store(true, Ordering::Relaxed);
             creating.store(0, Ordering::Relaxed);
             done

@@ -17,17 +17,21 @@ mod pass;
 mod plans;
 pub(crate) mod poll;
 mod read;
+mod replay;
+mod ring;
 mod routes;
 mod shape;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod steady;
+mod store;
 mod tally;
 mod transaction;
 
 pub(crate) use config::{Config, OnPoison, Parts};
 pub(crate) use jobs::Control;
 pub(crate) use routes::Routes;
+pub(crate) use store::Store;
 
 use crate::metrics::Metrics;
 use crate::status::{LastError, Loop, Peer, Status};
@@ -36,9 +40,9 @@ use jobs::{Done, Jobs};
 use pace::Pace;
 use pass::{Place, Suspicion};
 use plans::Plans;
-use relay_core::checkpoint::Checkpoint;
 use relay_core::session::{Busy, Fault, Input, Session, State};
 use relay_core::{Event, Kind, Lsn, Position, Sink};
+use relay_failpoint::fail_point;
 use relay_pgwire::CopyBoth;
 use relay_postgres::poll::Hold;
 use relay_postgres::{Assembler, Source};
@@ -54,7 +58,7 @@ pub(crate) struct Stream {
     session: Session,
     source: Source,
     sink: Box<dyn Sink + Send>,
-    checkpoint: Box<dyn Checkpoint + Send>,
+    store: Store,
     assembler: Assembler,
     routes: Arc<Routes>,
     plans: Plans,
@@ -77,7 +81,8 @@ pub(crate) struct Stream {
     pace: Pace,
     /// The last read found less than the buffer could take.
     short_read: bool,
-    is_storing: bool,
+    /// Exactly-once, reading the log: what can be read again.
+    ring: Option<Box<ring::Ring>>,
     /// A drain that waits for the server's WAL end, and its deadline.
     drain_by: Option<u64>,
     suspicion: Suspicion,
@@ -135,7 +140,7 @@ impl Stream {
             session,
             source,
             sink,
-            checkpoint,
+            store,
             reader,
             routes,
             metrics,
@@ -161,7 +166,8 @@ impl Stream {
             session,
             source,
             sink,
-            checkpoint,
+            ring: store.is_transactional().then(Box::default),
+            store,
             assembler: Assembler::default(),
             event: Event::default(),
             dlq_event: Event::default(),
@@ -176,7 +182,6 @@ impl Stream {
             has_unnudged: false,
             pace: Pace::new(Instant::now()),
             short_read: true,
-            is_storing: false,
             drain_by: None,
             suspicion: Suspicion::default(),
             now_ns: 0,
@@ -283,15 +288,23 @@ impl Stream {
             }
             copy => {
                 self.copy = copy;
-                let wait = if self.session.window().events() > 0 { BUSY_WAIT } else { IDLE_WAIT };
-                self.wait(wait);
+                self.wait(self.patience());
             }
         }
+    }
+
+    /// The longest wait, as long as nothing comes.
+    fn patience(&self) -> Duration {
+        let is_pending = self.session.window().events() > 0
+            || self.store.is_pending()
+            || self.session.durable() != self.session.window().frontier();
+        if is_pending { BUSY_WAIT } else { IDLE_WAIT }
     }
 
     /// Waits for a job's answer or a signal.
     fn wait(&mut self, limit: Duration) {
         self.nudge();
+        self.session.idle();
         match self.control.recv_timeout(limit) {
             Ok(message) => self.controlled(message),
             Err(RecvTimeoutError::Timeout) => {}
@@ -348,6 +361,7 @@ impl Stream {
                 }
                 self.copy = Some(*copy);
                 self.blocked = None;
+                fail_point!("takeover-wait" if self.session.state() == State::Standby);
                 self.input(Input::Held(Ok(())));
             }
             Done::Locked(result) => self.locked(result),
@@ -389,6 +403,7 @@ impl Stream {
                 self.confirm.connected(poller.backend_pid());
                 self.status.saw(Peer::Source);
                 self.blocked = None;
+                fail_point!("takeover-wait" if self.session.state() == State::Standby);
                 if let Some(polling) = &mut self.polling {
                     polling.held(poller, &self.session);
                 }

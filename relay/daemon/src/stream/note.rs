@@ -3,6 +3,7 @@
 use super::Stream;
 use relay_core::Kind;
 use relay_core::session::{Note, Rewind};
+use relay_failpoint::fail_point;
 use tracing::{debug, error, info, warn};
 
 impl Stream {
@@ -69,6 +70,7 @@ impl Stream {
                 warn!(event = "sink.rewind", reason = name(reason), "going back to the frontier and sending again from there");
             }
             Note::Isolating(until) => {
+                fail_point!("isolate");
                 warn!(event = "sink.isolating", position = %until, "a batch was refused: sending one record at a time up to this position");
             }
             Note::Culprit(position) => {
@@ -139,6 +141,7 @@ impl Stream {
                 );
             }
             Note::Split(commit_lsn) => {
+                self.metrics.split();
                 info!(event = "transaction.split", commit_lsn = %commit_lsn, "a source transaction is published in parts");
             }
             Note::Doubt => {

@@ -1,8 +1,10 @@
 //! Carries out the session's orders.
 
 use super::Stream;
+use super::store::Answered;
 use crate::status::Loop;
 use relay_core::session::{Input, Order};
+use relay_failpoint::fail_point;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,27 +50,39 @@ impl Stream {
                 for gap in record.accepted_gaps.iter_mut().filter(|gap| gap.at.is_empty()) {
                     gap.at.clone_from(&record.written_at);
                 }
-                self.is_storing = true;
-                self.checkpoint.begin_store(&record);
+                if let Some(ring) = &mut self.ring {
+                    ring.mark(&self.open);
+                }
+                fail_point!("before-checkpoint");
+                self.store.begin_store(&record);
             }
-            Order::Retire(keys) => self.checkpoint.retire(&keys),
+            Order::Retire(keys) => {
+                self.store.retire(&keys);
+                fail_point!("tombstone-write" if !keys.is_empty());
+            }
             Order::Disconnect => {
                 self.jobs.forget();
+                self.store.forget_fence();
+                if let Some(ring) = &mut self.ring {
+                    ring.clear();
+                }
                 self.copy = None;
                 if let Some(polling) = &mut self.polling {
                     polling.release();
                 }
                 if let Some(snapshots) = &mut self.snapshots {
-                    snapshots.disconnect();
+                    snapshots.disconnect(self.session.needs_export());
                 }
                 self.unblock();
             }
             Order::Purge(scope) => {
                 self.has_unnudged = false;
                 self.sink.purge(scope);
+                fail_point!("rewind");
             }
-            // Only exactly-once orders these, and the settings do not let it begin.
-            Order::Fence | Order::Abort | Order::Replay => {}
+            Order::Fence => self.store.begin_fence(),
+            Order::Abort => self.store.begin_abort(),
+            Order::Replay => self.begin_replay(),
             Order::Renew => {
                 let result = self.sink.renew();
                 self.session.input(Input::Renewed(result));
@@ -77,19 +91,34 @@ impl Stream {
         }
     }
 
-    /// Passes the outcome of a store on, once it is known.
+    /// Passes on what came of orders to the checkpoint store.
     pub(super) fn checkpoint_outcome(&mut self) {
         // Looking is the loop's turn: a store may wait for a broker as long as it must.
         self.status.beat(Loop::Checkpoint);
-        if !self.is_storing {
-            return;
+        while let Some(Answered { input, outcome, took }) = self.store.answer() {
+            if let Some(outcome) = outcome {
+                self.metrics.transaction(outcome, took.as_secs_f64());
+            }
+            match &input {
+                Some(Input::Stored(result)) => {
+                    if result.is_ok() {
+                        self.metrics.checkpoint_written(crate::status::unix_us() as f64 / 1e6);
+                    }
+                    if let Some(ring) = &mut self.ring {
+                        ring.answered(result.is_ok());
+                    }
+                    fail_point!("after-checkpoint" if result.is_ok());
+                    // The two records of a start: while nothing is held yet, and while the slot is held and nothing is sent.
+                    fail_point!("bootstrap-record" if self.session.state() == relay_core::session::State::Connecting && !self.session.is_leader());
+                    fail_point!("epoch-write" if self.session.state() == relay_core::session::State::Connecting && self.session.is_leader());
+                }
+                Some(Input::CheckpointRead(Ok(_))) => self.metrics.fenced(),
+                _ => {}
+            }
+            if let Some(input) = input {
+                self.input(input);
+            }
         }
-        let Some(result) = self.checkpoint.outcome() else { return };
-        self.is_storing = false;
-        if result.is_ok() {
-            self.metrics.checkpoint_written(crate::status::unix_us() as f64 / 1e6);
-        }
-        self.input(Input::Stored(result));
     }
 
     /// The end: a last word to the server about what is durable, and a clean end of the stream.

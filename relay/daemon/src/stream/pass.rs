@@ -11,6 +11,7 @@ use relay_core::sink::Waiting;
 use relay_core::{Change, Enqueue, Event, Kind, Lsn, Poison, Position, RelayPos, Sink, Ticket, Transaction};
 use relay_encode::dlq::{self, Origin};
 use relay_encode::{Captures, Outcome, Plan};
+use relay_failpoint::fail_point;
 use relay_postgres::TableId;
 use std::time::Duration;
 
@@ -207,11 +208,12 @@ impl Pass<'_> {
         share: Share,
         give: impl FnOnce(&mut (dyn Sink + Send), &Event, Ticket) -> Enqueue,
     ) -> Offered {
-        let bytes = self.event.size_bytes();
+        let bytes = self.event.held_bytes();
         if !self.session.has_room(bytes) {
             return Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT));
         }
         let ticket = self.session.next_ticket();
+        fail_point!("before-produce");
         match give(self.sink, self.event, ticket) {
             Enqueue::Accepted => {
                 match share {
@@ -219,8 +221,9 @@ impl Pass<'_> {
                     Share::More => self.session.sent_part(bytes),
                     Share::Beside => self.session.sent_beside(bytes),
                 }
-                self.tally.sent(ticket.0, table, self.event.topic(), bytes);
+                self.tally.sent(ticket.0, table, self.event.topic(), self.event.size_bytes());
                 *self.has_unnudged = true;
+                fail_point!("after-produce");
                 Offered::Sent
             }
             Enqueue::Full => Offered::Not(Flow::Blocked(Why::Full, super::FULL_WAIT)),

@@ -2,14 +2,17 @@
 
 use super::pass::{At, Pass, Place, ask_root};
 use super::plans::{Planned, Plans};
+use super::ring::Ring;
 use super::{Stream, Why};
 use crate::status::Peer;
 use relay_core::session::{Admission, Begun, Fault, Input};
 use relay_core::{Change, Kind, Lsn, Poison, PoisonReason, Position, Transaction};
 use relay_encode::dlq::Origin;
+use relay_failpoint::fail_point;
 use relay_pgwire::{Body, CopyBoth, ServerError};
 use relay_postgres::snapshot::WATERMARK_PREFIX;
 use relay_postgres::{Assembler, Step, TableId};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// What became of a frame.
@@ -65,6 +68,11 @@ impl Stream {
             self.unblock_or_keep();
         }
         let mut handled = 0;
+        if self.ring.as_ref().is_some_and(|ring| ring.is_replaying())
+            && let Some(result) = self.replay(&mut handled)
+        {
+            return result;
+        }
         loop {
             match self.pump(copy, &mut handled) {
                 None => {}
@@ -102,8 +110,8 @@ impl Stream {
         if !is_dense {
             self.nudge();
         }
-        let limit = if self.session.window().events() > 0 { super::BUSY_WAIT } else { super::IDLE_WAIT };
-        self.fill(copy, limit).err().map(|error| lost(&error))
+        self.session.idle();
+        self.fill(copy, self.patience()).err().map(|error| lost(&error))
     }
 
     pub(super) fn coalesce_wait(&self) -> Option<Duration> {
@@ -133,9 +141,15 @@ impl Stream {
             };
             let size = frame.size;
             let is_data = matches!(frame.body, Body::XLogData { .. } | Body::Oversize { .. });
+            fail_point!("after-read" if is_data);
             let flow = match frame.body {
                 Body::XLogData { wal_start, send_time_us, payload, .. } => {
-                    self.message(Place { lsn: wal_start, send_time_us }, payload)
+                    let place = Place { lsn: wal_start, send_time_us };
+                    let flow = self.message(place, payload);
+                    if let (Some(ring), Flow::Done) = (&mut self.ring, &flow) {
+                        ring.keep(place, payload, self.session.kept(payload.len() + Ring::FRAME_BYTES));
+                    }
+                    flow
                 }
                 Body::Keepalive { wal_end, reply_requested, .. } => {
                     self.status.saw(Peer::Source);
@@ -145,45 +159,21 @@ impl Stream {
                     }
                     Flow::Done
                 }
-                Body::Oversize { head, len } => self.oversize(head, len),
+                Body::Oversize { head, len } => {
+                    let flow = self.oversize(head, len);
+                    if let (Some(ring), Flow::Done) = (&mut self.ring, &flow) {
+                        // It was never held as a whole, so there is nothing to read again.
+                        self.session.kept(usize::MAX / 4);
+                        ring.lose();
+                    }
+                    flow
+                }
                 Body::Notice { fields } => Flow::Notice(fields),
                 Body::ParameterStatus { .. } => Flow::Done,
                 _ => Flow::Lost(Fault { kind: Kind::SourceUnavailable, message: "the server ended the stream".into() }),
             };
-            match flow {
-                Flow::Done => {}
-                Flow::Notice(notice) => {
-                    self.metrics.notice(&notice.severity);
-                    tracing::warn!(
-                        event = "source.notice",
-                        severity = notice.severity,
-                        sqlstate = notice.code,
-                        "the server says: {}",
-                        notice.message
-                    );
-                }
-                Flow::Left => return Some(None),
-                Flow::Blocked(why, wait) => {
-                    self.blocked_by(why, wait);
-                    return Some(None);
-                }
-                Flow::Poisoned(suspect) => {
-                    self.poisoned(&suspect);
-                    return Some(None);
-                }
-                Flow::AskRoot(table, version) => {
-                    let oid = self.assembler.relation(table).oid;
-                    self.jobs.find_root(table, version, oid);
-                    self.blocked_by(Why::Lookup, LOOKUP_WAIT);
-                    return Some(None);
-                }
-                Flow::AskCatalog(table, version) => {
-                    self.jobs.read_catalog(table, version, self.assembler.relation(table).clone());
-                    self.blocked_by(Why::Lookup, LOOKUP_WAIT);
-                    return Some(None);
-                }
-                Flow::Stop(fault) => return Some(Some(Input::Stop(fault))),
-                Flow::Lost(fault) => return Some(Some(Input::Lost(fault))),
+            if let ControlFlow::Break(result) = self.settle(flow) {
+                return Some(result);
             }
             copy.consume(size);
             *handled += size;
@@ -200,9 +190,54 @@ impl Stream {
         }
     }
 
+    /// What follows from what became of a frame: nothing where it is dealt with, else the loop is left with this.
+    pub(super) fn settle(&mut self, flow: Flow) -> ControlFlow<Option<Input>> {
+        match flow {
+            Flow::Done => {}
+            Flow::Notice(notice) => {
+                self.metrics.notice(&notice.severity);
+                tracing::warn!(
+                    event = "source.notice",
+                    severity = notice.severity,
+                    sqlstate = notice.code,
+                    "the server says: {}",
+                    notice.message
+                );
+            }
+            Flow::Left => return ControlFlow::Break(None),
+            Flow::Blocked(why, wait) => {
+                self.blocked_by(why, wait);
+                return ControlFlow::Break(None);
+            }
+            Flow::Poisoned(suspect) => {
+                self.poisoned(&suspect);
+                return ControlFlow::Break(None);
+            }
+            Flow::AskRoot(table, version) => {
+                let oid = self.assembler.relation(table).oid;
+                self.jobs.find_root(table, version, oid);
+                self.blocked_by(Why::Lookup, LOOKUP_WAIT);
+                return ControlFlow::Break(None);
+            }
+            Flow::AskCatalog(table, version) => {
+                self.jobs.read_catalog(table, version, self.assembler.relation(table).clone());
+                self.blocked_by(Why::Lookup, LOOKUP_WAIT);
+                return ControlFlow::Break(None);
+            }
+            Flow::Stop(fault) => return ControlFlow::Break(Some(Input::Stop(fault))),
+            Flow::Lost(fault) => return ControlFlow::Break(Some(Input::Lost(fault))),
+        }
+        ControlFlow::Continue(())
+    }
+
     #[inline]
-    fn message(&mut self, place: Place, payload: &[u8]) -> Flow {
+    pub(super) fn message(&mut self, place: Place, payload: &[u8]) -> Flow {
+        if self.ring.is_some() && self.assembler.reshapes(payload) && !self.session.takes_relation() {
+            // What is open was read by the shape before, and may have to be read again.
+            return Flow::Blocked(Why::Full, super::FULL_WAIT);
+        }
         let (assembler, plans, mut pass) = self.split(place);
+        pass.event.expect(payload.len());
         let step = match assembler.read(payload) {
             Ok(step) => step,
             Err(error) => return Flow::Stop(error.fault()),

@@ -16,7 +16,8 @@ use crate::progress::Reporter;
 use export::Export;
 use relay_core::session::{Chunk, ChunkRead, Exported, Fault, Input, Listed, Listing};
 use relay_core::{Kind, Lsn};
-use relay_postgres::snapshot::{ChunkRows, Chunker, Desk, ExportedSlot, Exporting, Tables};
+use relay_failpoint::fail_point;
+use relay_postgres::snapshot::{ChunkRows, Chunker, Desk, ExportedSlot, Exporting, Found, Tables};
 use relay_postgres::{Source, Wanted};
 use request::Waiting;
 use std::collections::HashMap;
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) threads: usize,
     /// The tables of the pipeline's own snapshot, by their names in the stream.
     pub(crate) initial: Wanted,
+    /// `snapshot.tables`: the names of those, where not every captured table is one.
+    pub(crate) subset: Vec<String>,
     /// The captured tables.
     pub(crate) captured: Wanted,
 }
@@ -41,6 +44,8 @@ pub(super) struct Snapshots {
     export: Option<Box<Export>>,
     chunker: SharedChunker,
     desk: Desk,
+    /// Whether the pipeline's own snapshot was listed last.
+    is_own: bool,
     /// The tables as they were listed last.
     tables: Arc<Tables>,
     /// The rows of the chunk between whose watermarks the stream is.
@@ -75,6 +80,7 @@ impl Snapshots {
             export: None,
             chunker: SharedChunker::default(),
             desk: Desk::default(),
+            is_own: false,
             tables: Arc::default(),
             kept: None,
             waiting: Vec::new(),
@@ -85,9 +91,9 @@ impl Snapshots {
         }
     }
 
-    /// The stream is left: what was being read is worth nothing any more.
-    pub(super) fn disconnect(&mut self) {
-        self.slot = None;
+    /// The stream is left: what was being read is worth nothing any more. `needs_export`: but for the snapshot of the new slot.
+    pub(super) fn disconnect(&mut self, needs_export: bool) {
+        self.slot = self.slot.take().filter(|_| needs_export);
         self.export = None;
         self.kept = None;
         // A job that still runs ends with the connections that it has.
@@ -140,6 +146,7 @@ impl Stream {
     pub(super) fn list_tables(&mut self, listing: Listing) {
         let Some(snapshots) = &mut self.snapshots else { return };
         let (wanted, source, number) = (snapshots.wanted(&listing), self.source.clone(), listing.number);
+        snapshots.is_own = listing.tables.is_empty();
         if let Some(slot) = snapshots.slot.clone().filter(|_| listing.is_export) {
             let threads = snapshots.config.threads;
             return self.jobs.aside("relay-snapshot", move || {
@@ -218,7 +225,10 @@ impl Stream {
     }
 
     pub(super) fn tables_listed(&mut self, number: u64, result: Result<Tables, Fault>) {
-        let listed = result.map(|tables| self.keep_tables(tables));
+        let listed = result.map(|tables| {
+            self.tell_silent_updates(&tables);
+            self.keep_tables(tables)
+        });
         self.input(Input::Listed(number, listed));
     }
 
@@ -236,14 +246,33 @@ impl Stream {
         self.input(Input::Listed(number, listed));
     }
 
-    fn keep_tables(&mut self, tables: Tables) -> Vec<Listed> {
-        for found in tables.0.values().filter(|found| found.has_silent_updates) {
+    /// A table that is to be read and is not published would be left out in silence.
+    fn tell_missing(&self, tables: &Tables) {
+        let Some(snapshots) = self.snapshots.as_ref().filter(|snapshots| snapshots.is_own) else { return };
+        let is_missing = |name: &&String| !tables.0.values().any(|found| *found.listed.stream == ***name);
+        for table in snapshots.config.subset.iter().filter(is_missing) {
+            tracing::warn!(
+                event = "snapshot.table_missing",
+                table,
+                "snapshot.tables names a table that does not exist or is not published: none of its rows are read"
+            );
+        }
+    }
+
+    /// Beside the stream a row that moves to a place which was read already is in an update alone.
+    fn tell_silent_updates(&self, tables: &Tables) {
+        let is_silent = |found: &&Found| found.has_silent_updates || !self.routes.captures().takes_updates(&found.listed.stream);
+        for found in tables.0.values().filter(is_silent) {
             tracing::warn!(
                 event = "snapshot.silent_updates",
                 table = &*found.listed.name,
                 "updates of this table are not all published: a row that is updated while its snapshot is taken may be missed"
             );
         }
+    }
+
+    fn keep_tables(&mut self, tables: Tables) -> Vec<Listed> {
+        self.tell_missing(&tables);
         let listed = tables.0.values().map(|found| found.listed.clone()).collect();
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.tables = Arc::new(tables);
@@ -252,6 +281,7 @@ impl Stream {
     }
 
     pub(super) fn chunk_read(&mut self, chunk: Chunk, result: Result<(ChunkRead, ChunkRows), Fault>) {
+        fail_point!("snapshot-chunk");
         let number = chunk.number;
         let read = result.map(|(read, rows)| {
             if let Some(snapshots) = &mut self.snapshots {

@@ -244,7 +244,7 @@ fn stream(acks: Arc<Acks>, brokers: &str) -> Stream {
         session,
         source,
         sink: Box::new(kafka.sink),
-        checkpoint: Box::new(kafka.checkpoint),
+        store: super::Store::plain(kafka.checkpoint),
         reader: Box::new(kafka.reader),
         routes: Arc::new(Routes::new(relay_encode::Routes::new([route]), captures)),
         metrics: Arc::new(Metrics::with("steady", 10, Build::default(), Setup::default())),

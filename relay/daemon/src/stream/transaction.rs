@@ -6,7 +6,7 @@ use relay_postgres::TableId;
 use std::fmt::Write as _;
 
 /// The transaction being read, and the end of the one before.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Open {
     /// Name and commit at the origin, of a transaction that was replayed from another server.
     origin: Option<(String, Lsn)>,
@@ -19,7 +19,7 @@ pub(super) struct Open {
 
 /// Records of the transaction so far, where `format.transaction_metadata` asks for them. It counts what an earlier process or connection
 /// sent of the transaction as well, so that the numbers go on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
     /// Whether this transaction is counted.
     is_on: bool,

@@ -112,10 +112,12 @@ impl CapturePlan {
         let builder = ColumnBuilder { relation, catalog, rule };
         let mut notes = Vec::new();
         let all: Vec<ColumnPlan> = (0..relation.columns.len()).filter_map(|index| builder.column(index, index)).collect();
-        for column in all.iter().filter(|column| column.kind.is_unknown()) {
-            notes.push(format!("{relation}: the type of column `{}` is not known: its text is emitted", column.name));
-        }
         let is_omitted = |column: &ColumnPlan| format.is_debezium && column.kind.is_omitted();
+        for column in all.iter().filter(|column| column.kind.is_unknown()) {
+            let what =
+                if is_omitted(column) { "it is left out, as format.compat = \"debezium\" has it" } else { "its text is emitted" };
+            notes.push(format!("{relation}: the type of column `{}` is not known: {what}", column.name));
+        }
         let columns = (0..relation.columns.len())
             .filter(|&index| relation.columns.get(index).is_some_and(|column| !rule.excludes(relation, &column.name)))
             .filter(|&index| all.get(index).is_some_and(|column| !is_omitted(column)));
@@ -285,7 +287,8 @@ impl KeyPlan {
         let format = &builder.rule.format;
         let columns = indexes.iter().enumerate().filter_map(|(place, &index)| builder.column(index, place));
         let columns: Box<[ColumnPlan]> = columns.filter(|column| !(format.is_debezium && column.kind.is_omitted())).collect();
-        if columns.is_empty() {
+        // A key of nothing but columns that Debezium leaves out is an empty one, not none (D9).
+        if columns.is_empty() && (indexes.is_empty() || !format.is_debezium) {
             return None;
         }
         let head = match format.schemas {

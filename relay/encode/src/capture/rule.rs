@@ -300,6 +300,12 @@ impl Captures {
         self.captures.iter().any(|capture| capture.takes_table(name))
     }
 
+    /// Whether updates of the table of that name, `schema.table`, become events.
+    #[must_use]
+    pub fn takes_updates(&self, name: &str) -> bool {
+        self.captures.iter().find(|capture| capture.takes_table(name)).is_some_and(|capture| capture.operations.update)
+    }
+
     /// The capture of a table.
     #[must_use]
     pub fn table(&self, relation: &Relation) -> Option<&Arc<Capture>> {

@@ -98,9 +98,10 @@ pub(super) fn write_value(columns: &[ColumnPlan], topic: &str, whose: Whose, fie
 /// The struct of a flat row.
 pub(super) fn write_flat(rule: &FlatRule, columns: &[ColumnPlan], topic: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"struct\",\"fields\":[");
-    // A rewritten deletion has the identity columns only.
+    // A rewritten deletion has the identity columns only; where there is no identity, there is no deletion.
+    let has_old_rows = rule.marks_deleted() && columns.iter().any(|column| column.is_identity);
     let is_optional =
-        |column: &ColumnPlan| column.is_nullable || (rule.marks_deleted() && !column.is_identity && column.invented.is_none());
+        |column: &ColumnPlan| column.is_nullable || (has_old_rows && !column.is_identity && column.invented.is_none());
     write_columns(columns, is_optional, out);
     let deleted = rule.marks_deleted().then_some(("__deleted", "string"));
     let types = |is_integer| if is_integer { "int64" } else { "string" };

@@ -58,7 +58,7 @@ impl Record<'_> {
     /// The position, with its part where the change has several.
     pub(super) fn pos(&self) -> RelayPos<'_> {
         match self.context.pos {
-            RelayPos::Log(position) if self.count > 1 => RelayPos::Part(position, self.part),
+            RelayPos::Log(position) if self.count > 1 => RelayPos::Part(position, self.part.into()),
             pos => pos,
         }
     }

@@ -70,7 +70,7 @@ fn write_element<'a>(text: &'a [u8], form: &ArrayForm, out: &mut Vec<u8>) -> Res
         return Err(NOT_AN_ARRAY);
     }
     if element.eq_ignore_ascii_case(b"null") {
-        if form.refuses_null {
+        if form.has_required_items {
             return Err("has a NULL element, which Debezium's schema of it has not");
         }
         out.extend_from_slice(b"null");

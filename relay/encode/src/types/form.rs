@@ -104,10 +104,25 @@ pub(super) struct ArrayForm {
     pub(super) delimiter: u8,
     /// With schemas an array has one dimension (D24).
     pub(super) is_flat: bool,
-    /// What the items' schema says; not for enums and isbn.
-    pub(super) has_optional_items: bool,
-    /// Debezium cannot write a NULL element where its schema has none.
-    pub(super) refuses_null: bool,
+    /// Debezium's schema of the items allows no NULL, and so a NULL among them cannot be written.
+    pub(super) has_required_items: bool,
     /// An element that had to be unescaped.
     pub(super) scratch: RefCell<Vec<u8>>,
+}
+
+// === impl Form ===
+
+impl Form {
+    /// Whether Debezium's schema calls the elements of an array of these required (recorded).
+    pub(super) fn is_required_in_arrays(&self) -> bool {
+        matches!(
+            self,
+            Form::Enum(_)
+                | Form::Text(Some("Tsvector"))
+                | Form::Vector
+                | Form::HalfVector
+                | Form::SparseVector
+                | Form::NumberVector { .. }
+        )
+    }
 }

@@ -118,16 +118,15 @@ impl Resolver<'_> {
 
     fn array(self, item: Found, delimiter: u8) -> Found {
         let is_omitted = item.is_omitted || item.is_domain || !oids::has_debezium_array(item.base);
-        let has_optional_items = !item.is_isbn && !matches!(item.form, Form::Enum(_));
-        let refuses_null = self.modes.is_debezium && !has_optional_items;
+        // Debezium's schema of these elements is not optional, so that it has no array with a NULL among them (8.3).
+        let is_required = self.modes.is_debezium && (item.is_isbn || item.form.is_required_in_arrays());
         let is_unknown = item.is_unknown;
         let item = ColumnType { is_omitted: false, ..ColumnType::of(item, self.modes) };
         let form = ArrayForm {
             item,
             delimiter,
             is_flat: self.modes.schemas,
-            has_optional_items,
-            refuses_null,
+            has_required_items: is_required,
             scratch: RefCell::default(),
         };
         Found { is_unknown, is_omitted, ..Found::of(Form::Array(Box::new(form))) }

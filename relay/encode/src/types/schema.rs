@@ -66,7 +66,7 @@ impl ColumnType {
         text(&[r#"{"type":""#, parts.kind, "\"", parts.inside], out);
         if let Form::Array(array) = &self.form {
             text(&[r#","items":"#], out);
-            array.item.write_schema(&SchemaField { is_optional: array.has_optional_items, ..SchemaField::default() }, out);
+            array.item.write_schema(&SchemaField { is_optional: !array.has_required_items, ..SchemaField::default() }, out);
         }
         // Debezium's schemas of these are optional from the start, and nothing makes them otherwise.
         let is_always_optional = matches!(self.form, Form::Geometry | Form::Shape(_) | Form::Circle | Form::Line);

@@ -6,7 +6,7 @@ use super::world::{Crashed, Step, World};
 use relay_core::checkpoint::{Reading, Record as Stored};
 use relay_core::position::Position;
 use relay_core::session::{
-    Admission, Begun, Chunk, ChunkRead, Config, Exported, Fault, Input, Listed, Look, Note, Order, RowAdmission, Session,
+    Admission, Begun, Busy, Chunk, ChunkRead, Config, Exported, Fault, Input, Listed, Look, Note, Order, RowAdmission, Session,
     SnapshotConfig, Tick, Watermark,
 };
 use relay_core::window::{Limits, Window};
@@ -196,7 +196,8 @@ impl Process {
                 self.jobs.clear();
                 self.items.clear();
                 self.is_connected = false;
-                (self.exported, self.kept, self.readers) = (None, None, [None, None]);
+                self.exported = self.exported.take().filter(|_| self.session.needs_export());
+                (self.kept, self.readers) = (None, [None, None]);
                 world.heap.is_locked = false;
             }
             Order::Purge(scope) => self.producer.purge(scope),
@@ -244,6 +245,8 @@ impl Process {
                 let tick = Tick { snapshot, wal_end: consistent, time_us: 0 };
                 Input::SlotReady(Ok(exports.then_some(Exported { tick, consistent })))
             }
+            // No connection left for the stream, at the first start too.
+            Job::Hold(_) if world.fails => Input::Held(Err(Busy::Fault(fault()))),
             Job::Hold(start) => {
                 self.is_connected = true;
                 self.at = start.max(world.heap.slot.unwrap_or_default());

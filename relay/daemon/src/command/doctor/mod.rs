@@ -19,7 +19,7 @@ use super::refusal::Refusal;
 use super::run::load_or_report;
 use crate::cli::{DoctorArgs, Flags};
 use crate::parts;
-use crate::settings::{Create, Settings, SinkKind, SourceMode};
+use crate::settings::{Create, Settings, SinkKind, SnapshotMode, SourceMode};
 use row::{Check, Group, Row, Status};
 
 /// Exit code when a check failed.
@@ -175,6 +175,7 @@ fn expected(settings: &Settings, routes: &Routes, captures: &Captures, stored: &
     let names = crate::stream::Routes::new(routes.clone(), captures.clone());
     let (captured, outboxes) = (captures.clone(), routes.clone());
     let rules = crate::stream::Routes::new(routes.clone(), captures.clone());
+    let has_snapshots = settings.snapshot.mode != SnapshotMode::Never;
     Expected {
         wanted: Arc::new(move |name: &str| names.names_table(name)),
         captured: Arc::new(move |name: &str| captured.names_table(name) && !outboxes.names_table(name)),
@@ -183,7 +184,7 @@ fn expected(settings: &Settings, routes: &Routes, captures: &Captures, stored: &
         is_poll: settings.source.mode == SourceMode::Poll,
         outbox: Arc::new(move |name: &str| {
             let (retention, timestamp) = rules.retention(name).unwrap_or_default();
-            let is_captured = rules.captures().names_table(name) && !rules.names_outbox(name);
+            let is_captured = has_snapshots && rules.captures().names_table(name) && !rules.names_outbox(name);
             OutboxRule { rule: rules.poll_rule(name), timestamp, is_pruned: retention.is_some(), is_captured }
         }),
     }

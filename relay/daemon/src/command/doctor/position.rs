@@ -7,7 +7,7 @@ use relay_core::{Kind, Lsn};
 use super::Stored;
 use super::row::Row;
 use crate::command::refusal::read_kind;
-use crate::settings::{Settings, SourceMode};
+use crate::settings::{Guarantee, Settings, SourceMode};
 
 const ID: &str = "RL001";
 
@@ -26,12 +26,21 @@ pub(super) fn check(settings: &Settings, server: Result<Server, String>, stored:
         Ok(server) => server,
         Err(message) => return vec![Row::skip(ID, format!("the slot cannot be looked at: {message}"))],
     };
-    compare(&settings.source.log.slot, &server, reading, settings.source.mode == SourceMode::Poll)
+    let is_exactly_once = settings.delivery.guarantee == Guarantee::ExactlyOnce;
+    compare(&settings.source.log.slot, &server, reading, settings.source.mode == SourceMode::Poll, is_exactly_once)
 }
 
-fn compare(name: &str, server: &Server, reading: &Reading, is_poll: bool) -> Vec<Row> {
+fn compare(name: &str, server: &Server, reading: &Reading, is_poll: bool, is_exactly_once: bool) -> Vec<Row> {
     let slot = server.slot.as_ref();
     let record = match &reading.newest {
+        None if is_exactly_once && (is_poll || slot.is_some()) => {
+            return vec![
+                Row::fail(ID, "no record, although something may have been published before")
+                    .because("exactly-once takes nobody's word for what was published but the checkpoint's")
+                    .so("relay does not start")
+                    .cure("relay checkpoint init"),
+            ];
+        }
         None => {
             return vec![Row::ok(
                 ID,
@@ -230,7 +239,7 @@ pub(super) mod tests {
     }
 
     fn of(server: &Server, record: Option<Record>) -> Row {
-        let rows = compare("relay_orders", server, &Reading::of(record), false);
+        let rows = compare("relay_orders", server, &Reading::of(record), false, false);
         assert_eq!(rows.len(), 1, "{rows:?}");
         rows[0].clone()
     }
@@ -247,13 +256,16 @@ pub(super) mod tests {
         );
         assert!(of(&server(Some(0x50)), None).observed.contains("adopts slot relay_orders at 0/50"));
         assert!(of(&server(None), None).observed.contains("not been started"));
+        let strict = |slot, is_poll| compare("relay_orders", &server(slot), &Reading::default(), is_poll, true).remove(0);
+        assert!(strict(Some(0x50), false).fix.contains("relay checkpoint init") && strict(None, true).status == Status::Fail);
+        assert_eq!(strict(None, false).status, Status::Ok);
         assert_eq!(of(&server(None), Some(record(RecordState::Bootstrapping, None))).status, Status::Ok);
     }
 
     #[test]
     fn the_other_mode_is_a_switch_and_polling_goes_by_its_tick() {
         let of = |server: &Server, record: &Record, is_poll| {
-            compare("relay_orders", server, &Reading::of([record.clone()]), is_poll).remove(0)
+            compare("relay_orders", server, &Reading::of([record.clone()]), is_poll, false).remove(0)
         };
         let log = record(RecordState::Running, Some("0/60"));
         assert_eq!(of(&server(None), &log, true).status, Status::Fail, "no pair yet");

@@ -46,7 +46,7 @@ const fn check(id: &'static str, group: Group, severity: Status) -> Check {
 }
 
 /// Every check, in the order printed (operations.md, section 4).
-pub(super) const CHECKS: [Check; 24] = {
+pub(super) const CHECKS: [Check; 25] = {
     use Group::{Kafka, Postgres, Relay};
     use Status::{Fail, Warn};
     [
@@ -73,6 +73,7 @@ pub(super) const CHECKS: [Check; 24] = {
         check("KF002", Kafka, Fail),
         check("KF003", Kafka, Fail),
         check("KF009", Kafka, Fail),
+        check("KF012", Kafka, Fail),
         check("RL001", Relay, Fail),
     ]
 };

@@ -48,6 +48,9 @@ url = {url}
 
 
 {outboxes}
+# Plain tables as events, beside the outbox or in its place: a [[capture]] with `tables = ["public.*"]`; docs/captures.md.
+
+
 [delivery]
 # What an event that cannot be published leads to: "stop", "dlq" or "skip".
 #on_poison = "stop"

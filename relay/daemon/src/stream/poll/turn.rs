@@ -8,6 +8,7 @@ use crate::stream::read::{Flow, SHORT_READ_BYTES, TURN_BYTES};
 use crate::stream::{BUSY_WAIT, IDLE_WAIT, Stream};
 use relay_core::session::{Admission, Begun, Fault, Input, Rows};
 use relay_core::{Change, Kind, Relation, RelayPos, Row, Transaction, Value, Xid};
+use relay_failpoint::fail_point;
 use relay_pgwire::cells;
 use relay_postgres::TableId;
 use relay_postgres::poll::{Head, PolledTable, Poller, Taken};
@@ -95,6 +96,7 @@ impl Stream {
                 }
             }
         }
+        fail_point!("tick-page");
         Ok(Duration::ZERO)
     }
 
@@ -167,6 +169,7 @@ impl Stream {
                     }
                     polling.seen = Some(tick.snapshot.clone());
                     is_new = self.session.take_tick(tick, &names(poller, true));
+                    fail_point!("tick-read" if is_new);
                 }
                 Taken::Unflushed => {
                     polling.look_at = now + FLUSH_WAIT;
@@ -215,6 +218,7 @@ impl Stream {
                 return Ok(Step::On);
             }
             Head::Row(body) => {
+                fail_point!("after-read");
                 cells(body, found)
                     .map_err(|error| Box::new(Input::Lost(Fault { kind: error.kind(), message: error.to_string() })))?;
                 (body.len(), self.polled_row(current, &shapes[current.shape].relation, marks, Row::new(body, found))?)
@@ -310,6 +314,7 @@ impl Stream {
             polling.marks.note(range);
         }
         polling.marks.end_claim(number);
+        fail_point!("tick-page");
         self.session.end_work(number).map_err(|fault| Box::new(Input::Stop(fault)))
     }
 }

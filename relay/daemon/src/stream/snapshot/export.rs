@@ -9,6 +9,7 @@ use crate::stream::read::{Flow, SHORT_READ_BYTES, TURN_BYTES};
 use relay_core::session::{Chunk, Exported, Fault};
 use relay_core::{Kind, Position, Row, Transaction, Xid};
 use relay_encode::{CapturePlan, Marker, SnapshotMarker};
+use relay_failpoint::fail_point;
 use relay_postgres::snapshot::{Exporting, ReaderHead, Tables, split_line};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,11 +96,12 @@ impl Stream {
 
     /// The export is over, whichever way: its connections are let go.
     pub(in crate::stream) fn end_export(&mut self) {
-        if let Some(snapshots) = &mut self.snapshots
-            && snapshots.export.is_some()
-            && !self.session.is_exporting()
-        {
-            (snapshots.export, snapshots.slot) = (None, None);
+        let Some(snapshots) = &mut self.snapshots else { return };
+        if snapshots.export.is_some() && !self.session.is_exporting() {
+            snapshots.export = None;
+        }
+        if snapshots.export.is_none() && !self.session.needs_export() {
+            snapshots.slot = None;
         }
     }
 
@@ -187,6 +189,7 @@ impl Stream {
                 ReaderHead::Row(line, is_last) => (line, is_last),
                 ReaderHead::End => {
                     let Some(chunk) = reader.end_chunk() else { return Ok(()) };
+                    fail_point!("snapshot-chunk");
                     export.passed[at] = 0;
                     *handled += 1;
                     match &mut export.held {
@@ -293,6 +296,7 @@ impl Stream {
         let values = Row::new(split_line(line, &mut found.cells, &mut found.scratch), &found.cells);
         let at = At { position: Position { commit_lsn: lsn, seq: row }, relay_pos: stand.of_row(plan.has_key(), row) };
         let (_, _, mut pass) = self.split(Place { lsn, send_time_us: 0 });
+        pass.event.expect(line.len());
         pass.transaction = Transaction {
             commit_lsn: lsn,
             commit_time_us: exported.tick.time_us,

@@ -9,6 +9,7 @@ use relay_core::session::{Admission, RowAdmission, Watermark};
 use relay_core::{Cell, Change, Lsn, Poison, Position, Relation, Row};
 use relay_encode::dlq::Origin;
 use relay_encode::{CapturePlan, Context, Encoded, Marker};
+use relay_failpoint::fail_point;
 use relay_postgres::snapshot::split_line;
 
 /// Buffers that a row's values are found with.
@@ -27,6 +28,7 @@ impl Stream {
             return Flow::Done;
         }
         if let Watermark::Publish(number) = self.session.watermark(content) {
+            fail_point!("high-watermark");
             match self.publish_chunk(place, number) {
                 Flow::Done => self.session.chunk_sent(),
                 flow => return flow,
@@ -34,6 +36,7 @@ impl Stream {
         } else if let Some(number) = self.session.watched_chunk()
             && let Some(snapshots) = &self.snapshots
         {
+            fail_point!("low-watermark");
             let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
             self.watch.begin(&mut self.session, number, &snapshots.desk, self.routes.captures(), &database);
         }
@@ -84,6 +87,7 @@ impl Stream {
             RowAdmission::Condemned(poison) => Some(poison),
         };
         let (_, _, mut pass) = self.split(place);
+        pass.event.expect(line.len());
         let stand = Stand { lsn: pass.transaction.commit_lsn, chunk: u64::from(kept.chunk.from.block_number()) };
         let at = At {
             position: Position { commit_lsn: stand.lsn, seq: kept.next as u64 },
@@ -140,7 +144,7 @@ impl Pass<'_> {
             },
             (Err(poison), _) => named(poison, &change),
         };
-        match self.give_up(at, &poison, Origin::Change(&change), Share::Beside) {
+        match self.give_up(at, &poison, Origin::Captured(&change, plan), Share::Beside) {
             GivenUp::Parked => Flow::Done,
             GivenUp::All(flow) => flow,
         }

@@ -1,0 +1,176 @@
+//! Single Kafka requests are lost, answered into nothing, or come too late; brokers go away for a while.
+
+use crate::story::{Mode, QUICK, judge, load, topic};
+use relay_tests::consumer::{Isolation, Reader};
+use relay_tests::kafka::Kafka;
+use relay_tests::load::Load;
+use relay_tests::outbox::Outbox;
+use relay_tests::postgres::Postgres;
+use relay_tests::relay::{Builder, Relay};
+use relay_tests::requests::{Api, Trap};
+use relay_tests::seed::Seed;
+use relay_tests::versions::Version;
+use relay_tests::wait::{secs, try_until, until};
+use std::time::{Duration, Instant};
+
+/// A pipeline whose requests go through the broker's proxy, under load.
+struct Scene {
+    db: Postgres,
+    outbox: Outbox,
+    topic: String,
+    relay: Relay,
+    load: Load,
+}
+
+impl Scene {
+    fn start(kafka: &Kafka, name: &str, mode: Mode, toml: &str) -> Scene {
+        let db = Postgres::start(Version::V18);
+        let outbox = db.prepare_outbox(&format!("{name}{}", mode.name()));
+        db.prepare_for_poll(&outbox);
+        let topic = topic(kafka, &format!("{name}.{}", mode.name()));
+        let builder = Builder::new(&outbox.pipeline).url(&db.url("relay")).brokers(&kafka.proxied_brokers()).table(&outbox.table);
+        let mut relay = mode.apply(builder.toml(QUICK)).toml(toml).spawn();
+        relay.until_state("streaming", secs(60));
+        let load = load(&db, &outbox, &topic, Seed::fresh());
+        load.until_committed(500, secs(30));
+        Scene { db, outbox, topic, relay, load }
+    }
+
+    /// Waits until consumers see `n` more events than now: it goes on.
+    fn until_more(&self, kafka: &Kafka, n: usize, limit: Duration) {
+        let count = || Reader::new(&kafka.brokers()).read_all(&[&self.topic], Isolation::Committed).len();
+        let before = count();
+        until(&format!("{n} events more in {}; {}", self.topic, self.relay.logs()), limit, || {
+            (count() >= before + n).then_some(())
+        });
+    }
+}
+
+/// B15.
+#[test]
+fn a_write_whose_answer_is_lost_is_in_the_log_once() {
+    let kafka = Kafka::builder().proxied().start();
+    for mode in Mode::all() {
+        let mut scene = Scene::start(&kafka, "unanswered", mode, "");
+        for _ in 0..5 {
+            let before = kafka.proxy().trapped(Api::Produce, Trap::CutAfter);
+            kafka.proxy().trap(Api::Produce, Trap::CutAfter, 1);
+            until("the lost answer", secs(30), || (kafka.proxy().trapped(Api::Produce, Trap::CutAfter) > before).then_some(()));
+            scene.until_more(&kafka, 100, secs(60));
+        }
+        let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
+        println!("{mode:?}: {} answers were lost", kafka.proxy().trapped(Api::Produce, Trap::CutAfter));
+        assert_eq!(report.duplicates, 0, "{mode:?}: the broker knows the sequence numbers");
+    }
+}
+
+/// B3, shortened: no broker for longer than the server waits for a word.
+#[test]
+fn without_any_broker_reading_stops_and_the_slot_is_kept() {
+    let kafka = Kafka::builder().proxied().start();
+    for mode in Mode::all().filter(|mode| *mode != Mode::Poll) {
+        let mut scene =
+            Scene::start(&kafka, "brokerless", mode, "source.log.wal_sender_timeout = \"3s\"\ndelivery.in_flight_events = 2000");
+        let backend = "SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots";
+        let pid = scene.db.sql(backend).number();
+        kafka.proxy().refuse();
+        let start = Instant::now();
+        while start.elapsed() < secs(8) {
+            std::thread::sleep(Duration::from_millis(500));
+            assert_eq!(scene.db.sql(backend).number(), pid, "{mode:?}: status updates go on: {}", scene.relay.logs());
+        }
+        let in_flight = scene.relay.status()["in_flight"]["events"].as_u64().unwrap_or(0);
+        let rss = scene.relay.peak_rss_bytes() >> 20;
+        assert!(in_flight <= 2_000, "{in_flight} events in flight");
+        kafka.proxy().heal();
+        scene.until_more(&kafka, 1, secs(60));
+        let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
+        let counts = kafka.proxy().counts();
+        println!(
+            "{mode:?}: {} connections refused, {in_flight} in flight, peak {rss} MiB, {} duplicates",
+            counts.refused, report.duplicates
+        );
+        assert!(counts.refused > 0, "brokers were away: {counts:?}");
+        if mode == Mode::ExactlyOnce {
+            report.assert_exactly_once();
+        }
+    }
+}
+
+/// B16: the commit's request is lost, or only its answer, with the connection or without.
+#[test]
+fn a_commit_of_unknown_outcome_is_looked_up_and_nothing_is_lost_or_repeated() {
+    let Some(mode) = Mode::all().find(|mode| *mode == Mode::ExactlyOnce) else { return };
+    let kafka = Kafka::builder().proxied().start();
+    let mut scene = Scene::start(&kafka, "endtxn", mode, "[sink.kafka.properties]\n\"socket.timeout.ms\" = 1000");
+    for trap in [Trap::CutBefore, Trap::CutAfter, Trap::DropRequest, Trap::DropResponse] {
+        let inits = kafka.proxy().seen(Api::InitProducerId);
+        kafka.proxy().trap(Api::EndTxn, trap, 1);
+        until("the trap", secs(30), || (kafka.proxy().trapped(Api::EndTxn, trap) > 0).then_some(()));
+        let is_new = || (kafka.proxy().seen(Api::InitProducerId) > inits).then_some(());
+        let renewed = try_until(secs(30), is_new);
+        assert!(renewed.is_some(), "{trap:?}: no new producer after an unknown outcome\n{}", scene.relay.process().log_tail());
+        scene.until_more(&kafka, 100, secs(60));
+    }
+    judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
+}
+
+/// B16: a commit that the network gave up for lost arrives while a later transaction is open.
+#[test]
+fn a_late_commit_does_not_end_a_later_transaction() {
+    let Some(mode) = Mode::all().find(|mode| *mode == Mode::ExactlyOnce) else { return };
+    let kafka = Kafka::builder().proxied().start();
+    let mut scene = Scene::start(&kafka, "lateend", mode, "[sink.kafka.properties]\n\"socket.timeout.ms\" = 1000");
+    for is_cut in [false, true, true] {
+        let inits = kafka.proxy().seen(Api::InitProducerId);
+        kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
+        until("a commit on its way", secs(30), || (kafka.proxy().held() == 1).then_some(()));
+        if is_cut {
+            // librdkafka sends the commit again by itself, which succeeds; the first copy is still under way.
+            assert!(kafka.proxy().cut() > 0);
+        }
+        // relay gives it up, fences itself off and goes on; then a later transaction is caught before its own end: it is open now.
+        until("a new producer", secs(60), || (kafka.proxy().seen(Api::InitProducerId) > inits).then_some(()));
+        scene.until_more(&kafka, 50, secs(60));
+        kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
+        until("a later transaction's end", secs(30), || (kafka.proxy().held() == 2).then_some(()));
+        let answer = kafka.proxy().release_alone();
+        // throttle_time_ms, then error_code; from version 3 on tags stand before.
+        let at = answer.len() - if answer.len() > 6 { 3 } else { 2 };
+        let code = i16::from_be_bytes([answer[at], answer[at + 1]]);
+        println!("the late commit was answered with {code}");
+        assert_ne!(code, 0, "the broker takes no commit of an epoch that is over");
+        kafka.proxy().release();
+        scene.until_more(&kafka, 50, secs(60));
+    }
+    assert_eq!(kafka.proxy().trapped(Api::EndTxn, Trap::Hold), 6);
+    judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
+}
+
+/// B18.
+#[test]
+fn a_transaction_that_times_out_while_relay_stands_still_is_sent_again_once() {
+    let Some(mode) = Mode::all().find(|mode| *mode == Mode::ExactlyOnce) else { return };
+    let kafka = Kafka::builder().proxied().start();
+    let properties = "[sink.kafka.properties]\n\"transaction.timeout.ms\" = 3000\n\"socket.timeout.ms\" = 1000";
+    let mut scene = Scene::start(&kafka, "expired", mode, properties);
+    for _ in 0..2 {
+        // Open for sure: its end is on its way and does not arrive.
+        kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
+        until("an open transaction", secs(30), || (kafka.proxy().held() == 1).then_some(()));
+        scene.relay.pause();
+        let open = Instant::now();
+        let hidden = |isolation| Reader::new(&kafka.brokers()).read_all(&[&scene.topic], isolation).len();
+        // The broker's abort shows as the last stable offset going on: a reader of committed records gets to the end.
+        let before = hidden(Isolation::Committed);
+        std::thread::sleep(secs(5));
+        println!("expired after {:.1?}: {} of {} records visible", open.elapsed(), before, hidden(Isolation::Uncommitted));
+        let answer = kafka.proxy().release_alone();
+        assert!(answer.iter().any(|byte| *byte != 0), "the transaction is over at the broker: its end is refused");
+        scene.relay.resume();
+        scene.until_more(&kafka, 100, secs(60));
+    }
+    judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
+    assert_eq!(scene.relay.try_status().map(|status| status["state"].clone()), Some("streaming".into()));
+    drop(scene.outbox);
+}

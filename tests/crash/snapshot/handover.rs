@@ -1,0 +1,40 @@
+//! kill -9 in the hand-over of a first snapshot: every row is on its way, the stream has begun, and not all of it is acknowledged.
+
+use super::{Scene, stored_job};
+use relay_tests::kafka::Kafka;
+use relay_tests::proxy::Direction;
+use relay_tests::versions::Version;
+use relay_tests::wait::{secs, until};
+
+#[test]
+fn a_kill_between_the_last_row_and_its_acknowledgement_loses_nothing() {
+    let kafka = Kafka::builder().proxied().start();
+    for version in [Version::V15, Version::V18] {
+        let scene = Scene::new("khandover", version, &kafka);
+        std::thread::scope(|scope| {
+            let _writers = scene.start_writers(scope);
+            scene.proxy.bandwidth(60_000);
+            let mut relay = scene.relay(&kafka.proxied_brokers(), "[snapshot]\nchunk = 500\nthreads = 2").spawn();
+            let work = |relay: &relay_tests::relay::Relay| relay.try_status().map(|status| status["snapshot"].clone());
+            until("some rows of the slot's snapshot", secs(60), || {
+                let work = work(&relay)?;
+                (work["exported"] == true && work["blocks_done"].as_u64() > Some(0)).then_some(())
+            });
+            // From here on the broker takes what it is sent, and says nothing.
+            kafka.proxy().stall(Direction::Down);
+            scene.proxy.heal();
+            let last =
+                until("the stream behind the last row", secs(30), || work(&relay).filter(|work| work["exported"] == false));
+            relay.pause();
+            kafka.proxy().heal();
+            let job = stored_job(&relay);
+            println!("{version}: killed in the hand-over: {last}, stored {}", job["progress"]);
+            assert!(last["blocks_done"].as_u64() < last["blocks"].as_u64(), "not all is acknowledged: {last}");
+            assert!(job["is_initial"] == true && job["progress"]["public.t"] != "done", "the checkpoint owes it: {job}");
+            assert!(relay.logs().lines().all(|line| !line.contains("snapshot.done")), "{}", relay.logs());
+            relay.kill_9();
+            relay.start_again();
+            scene.judge(relay, &kafka);
+        });
+    }
+}
