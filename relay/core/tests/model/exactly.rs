@@ -49,6 +49,14 @@ fn lost_connections_survive_a_crash_at_every_output() {
     crash(&scenario("exactly, cut", 9, events), 330..331);
 }
 
+/// A server that goes silent: what is on the wire is given up, and may arrive behind an abort.
+#[test]
+fn what_was_given_up_on_the_wire_does_not_come_twice_despite_a_crash_at_every_output() {
+    let cuts = (400..1_600).step_by(200).map(|at_ms| (at_ms, Event::Cut)).collect();
+    let events = plan([vec![(0, Event::Start), (500, Event::Commit(30))], cuts, steady(300, 1_500)]);
+    crash(&Scenario { silence: 1, ..scenario("exactly, silent", 0, events) }, 380..383);
+}
+
 #[test]
 fn a_refused_event_is_parked_once_despite_a_crash_at_every_output() {
     for policy in [Policy::Dlq, Policy::Skip] {

@@ -294,6 +294,11 @@ impl Kafka {
         if let Some(epoch) = self.producers[at].lanes[lane][place].epoch.filter(|epoch| !self.coordinator.is_current(*epoch)) {
             return self.refuse_old(at, lane, place, epoch, chance);
         }
+        // What a client has given up may come very late: behind its abort, if it goes on with one.
+        let is_late = |batch: &Batch| batch.is_ghost && batch.epoch.is_some();
+        if is_late(&self.producers[at].lanes[lane][place]) && chance.below(12) > 0 {
+            return;
+        }
         let weather = &self.weather;
         let batch = &mut self.producers[at].lanes[lane][place];
         let is_strict = if lane == DLQ { weather.is_dlq_strict } else { weather.is_strict };
