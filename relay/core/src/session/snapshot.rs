@@ -266,8 +266,12 @@ impl Copying {
             position.jobs.sort_by_key(|job| (!job.is_initial, job.number));
         }
         position.is_initial_done = !is_wanted;
-        self.has_begun = true;
         self.changed();
+    }
+
+    /// The claim that owes them is durable.
+    pub(super) fn begun(&mut self) {
+        self.has_begun = true;
     }
 
     /// The stream is left: what was being read is forgotten, and what was exported is gone.

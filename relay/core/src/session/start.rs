@@ -326,6 +326,7 @@ impl Session {
                 self.window.start_at(frontier);
                 self.flow.resume_from(frontier);
                 self.frontier_stored(frontier);
+                self.copying.begun();
                 self.transaction.connected(true);
                 let stale = std::mem::take(&mut self.reading.keys);
                 self.order(Order::Retire(stale));

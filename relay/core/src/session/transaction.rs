@@ -252,6 +252,12 @@ impl Session {
     /// The commit is answered.
     pub(super) fn commit_done(&mut self, result: Result<(), Failure>) {
         let committing = self.transaction.committing.take();
+        let is_current =
+            self.is_ours() || self.is_rewinding() || matches!(self.phase, Phase::Claiming(_) | Phase::StoringLast | Phase::Ended);
+        if !is_current {
+            // Of a life that is over, or of a claim that was given up: the next start reads what became of it.
+            return;
+        }
         match result {
             Ok(()) => self.committed(committing),
             Err(failure) => self.not_committed(committing, &failure),
@@ -265,6 +271,10 @@ impl Session {
         }
         let (Some(frontier), Some((_, acknowledged))) = (self.progress.storing(), committing) else { return };
         let stop = self.transaction.stop.take();
+        if self.transaction.events > 0 {
+            // What failed before does no longer.
+            self.attempts = 0;
+        }
         self.transaction.end();
         let ring = &mut self.transaction.ring;
         (ring.bytes, ring.origin) = (ring.after.take(), ring.origin_after);

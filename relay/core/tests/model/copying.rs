@@ -16,6 +16,7 @@ struct Scenario {
     has_slot: bool,
     lag_ms: u64,
     plan: Plan,
+    is_exact: bool,
 }
 
 fn play(
@@ -27,6 +28,9 @@ fn play(
     let mut run = Run::new(seed, scenario.mode, scenario.has_slot, is_traced);
     run.world.crash_at = crash_at;
     run.world.heap.lag_ms = scenario.lag_ms;
+    run.world.topic.is_exact = scenario.is_exact;
+    run.world.repeats =
+        scenario.mode == SnapshotMode::Always || scenario.plan.iter().any(|(_, event)| matches!(event, Event::Request(_)));
     let result = catch_unwind(AssertUnwindSafe(|| {
         for &(at_ms, event) in &scenario.plan {
             while run.world.now_ms < at_ms {
@@ -74,7 +78,7 @@ fn steady(until_ms: u64, more: &[(u64, Event)]) -> Plan {
 }
 
 fn scenario(name: &'static str, mode: SnapshotMode, has_slot: bool, more: &[(u64, Event)]) -> Scenario {
-    Scenario { name, mode, has_slot, lag_ms: 0, plan: steady(900, more) }
+    Scenario { name, mode, has_slot, lag_ms: 0, plan: steady(900, more), is_exact: false }
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn a_snapshot_between_watermarks_survives_a_crash_at_every_output() {
 fn commits_that_are_visible_late_are_waited_for() {
     for (has_slot, lag_ms) in [(false, 250), (true, 250)] {
         let plan = steady(2_000, &[(500, Event::Kill)]);
-        let slow = Scenario { name: "late", mode: SnapshotMode::Initial, has_slot, lag_ms, plan };
+        let slow = Scenario { name: "late", mode: SnapshotMode::Initial, has_slot, lag_ms, plan, is_exact: false };
         let total = crash_everywhere(&slow, 20..21);
         assert!(total.rereads > 0);
     }
@@ -115,7 +119,7 @@ fn commits_that_are_visible_late_are_waited_for() {
 fn what_an_earlier_process_streamed_is_waited_for() {
     let mut plan = steady(600, &[(600, Event::Kill)]);
     plan.push((3_500, Event::Work(1)));
-    let slow = Scenario { name: "earlier", mode: SnapshotMode::Always, has_slot: true, lag_ms: 3_000, plan };
+    let slow = Scenario { name: "earlier", mode: SnapshotMode::Always, has_slot: true, lag_ms: 3_000, plan, is_exact: false };
     crash_everywhere(&slow, 25..26);
 }
 
@@ -189,7 +193,7 @@ fn random(seed: u64) -> Scenario {
         ));
     }
     let lag_ms = chance.below(2) * chance.below(300);
-    Scenario { name: "random", mode, has_slot: chance.one_in(2), lag_ms, plan: steady(at_ms + 300, &more) }
+    Scenario { name: "random", mode, has_slot: chance.one_in(2), lag_ms, plan: steady(at_ms + 300, &more), is_exact: false }
 }
 
 /// Fresh seeds at each run; `RELAY_SIM_SEED` and `RELAY_SIM_SECONDS` as with the storms.
@@ -205,4 +209,36 @@ fn random_snapshots_keep_every_promise() {
     }
     println!("seeds {first}..{seed}: {total:?}");
     assert!(total.rereads > 0 && total.dropped > 0 && total.exported > 0);
+}
+
+/// Exactly-once refuses a slot without a checkpoint, so there is none.
+fn exact(scenario: Scenario) -> Scenario {
+    Scenario { is_exact: true, has_slot: false, ..scenario }
+}
+
+#[test]
+fn a_snapshot_in_transactions_survives_a_crash_at_every_output() {
+    let total = crash_everywhere(&exact(scenario("exactly", SnapshotMode::Initial, false, &[])), 80..82);
+    assert!(total.exported == 0 && total.chunks > 0 && total.dropped > 0);
+    let more = [(120, Event::Cut), (180, Event::Refuse(7)), (500, Event::Cut), (620, Event::Rewrite(0, false))];
+    let total = crash_everywhere(&exact(scenario("exactly, interrupted", SnapshotMode::Initial, false, &more)), 83..84);
+    assert!(total.parked > 0 && total.restarts > 0);
+}
+
+#[test]
+fn random_snapshots_in_transactions_come_once() {
+    if let Some(seed) = number("RELAY_SIM_SEED") {
+        check(&exact(random(seed)), seed, None);
+        return;
+    }
+    let first = u64::from(std::process::id()) << 16;
+    let until = Instant::now() + Duration::from_secs(number("RELAY_SIM_SECONDS").unwrap_or(3));
+    let mut total = Figures::default();
+    let mut seed = first;
+    while Instant::now() < until {
+        total.add(&check(&exact(random(seed)), seed, None).world.figures);
+        seed += 1;
+    }
+    println!("exactly: seeds {first}..{seed}: {total:?}");
+    assert!(total.chunks > 0 && total.parked > 0);
 }

@@ -6,7 +6,7 @@ use crate::model::kafka::transactions::Trouble;
 use crate::model::poll::run::{Event, Run};
 use crate::model::poll::world::Figures;
 use crate::number;
-use relay_core::checkpoint::{Guarantee, Mode};
+use relay_core::checkpoint::Mode;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn play(scenario: &Scenario, seed: u64, crash_at: Option<u64>, is_traced: bool) 
     let mut run = Run::new(seed, scenario.mode, scenario.tables, &scenario.weather, is_traced);
     run.world.crash_at = crash_at;
     if scenario.is_exact {
-        (run.world.guarantee, run.world.oracle.is_exact) = (Guarantee::ExactlyOnce, true);
+        run.be_exact();
     }
     run.after_crash = scenario.after_crash;
     let result = catch_unwind(AssertUnwindSafe(|| {

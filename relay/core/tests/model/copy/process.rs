@@ -3,14 +3,14 @@
 use super::heap::{Changed, Committed, Heap, KEYED, Kind, Logged, TABLES, Version};
 use super::topic::{Producer, Record};
 use super::world::{Crashed, Step, World};
-use relay_core::checkpoint::{Reading, Record as Stored};
+use relay_core::checkpoint::{Guarantee, Reading, Record as Stored, RecordState};
 use relay_core::position::Position;
 use relay_core::session::{
     Admission, Begun, Busy, Chunk, ChunkRead, Config, Exported, Fault, Input, Listed, Look, Note, Order, RowAdmission, Session,
     SnapshotConfig, Tick, Watermark,
 };
-use relay_core::window::{Limits, Window};
-use relay_core::{Acks, Lsn, Snapshot};
+use relay_core::window::{FailureKind, Limits, Window};
+use relay_core::{Acks, Failure, Lsn, Snapshot};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ use std::sync::Arc;
 enum Job {
     Inspect,
     Read,
+    Fence,
+    Abort,
     Publication,
     /// Creates the slot: whom it waits for.
     Slot(bool, Option<Vec<u64>>),
@@ -70,7 +72,7 @@ impl Process {
             name: "orders".into(),
             instance: format!("{id:08x}"),
             reads: relay_core::session::Reads::Log,
-            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            guarantee: if world.topic.is_exact { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce },
             commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
@@ -105,8 +107,10 @@ impl Process {
         if let Some((_, record)) = self.storing.take()
             && world.chance.one_in(2)
         {
+            world.topic.commit();
             world.store.append(record);
         }
+        world.topic.abort();
         world.heap.is_locked = false;
         let refuses = world.refuses;
         self.producer.die(&mut world.topic, refuses, &mut world.chance);
@@ -119,9 +123,9 @@ impl Process {
         if self.storing.as_ref().is_some_and(|(at_ms, _)| world.now_ms >= *at_ms)
             && let Some((_, record)) = self.storing.take()
         {
-            world.store.append(record);
+            let result = self.store(record, world);
             world.output()?;
-            self.input(Input::Stored(Ok(())), world)?;
+            self.input(Input::Stored(result), world)?;
         }
         while let Some(at) = self.jobs.iter().position(|(at_ms, _)| world.now_ms >= *at_ms) {
             let (_, job) = self.jobs.remove(at);
@@ -139,6 +143,18 @@ impl Process {
         }
         self.export(world)?;
         self.stream(world)
+    }
+
+    /// In a transaction it may be aborted instead, or nobody may know; then the next fence tells.
+    fn store(&mut self, record: Stored, world: &mut World) -> Result<(), Failure> {
+        let is_exact = world.topic.is_exact && record.state != RecordState::Bootstrapping;
+        let fate = if is_exact { world.chance.below(16) } else { 15 };
+        if fate != 0 && fate != 1 {
+            world.topic.commit();
+            world.store.append(record);
+        }
+        let kind = if fate == 0 { FailureKind::Aborted } else { FailureKind::Indefinite };
+        if fate > 2 { Ok(()) } else { Err(Failure { kind, message: "as the test has it".into() }) }
     }
 
     pub(crate) fn input(&mut self, input: Input, world: &mut World) -> Step {
@@ -193,7 +209,8 @@ impl Process {
             }
             Order::Retire(keys) => world.store.retire(&keys),
             Order::Disconnect => {
-                self.jobs.clear();
+                // An abort is always answered.
+                self.jobs.retain(|(_, job)| matches!(job, Job::Abort));
                 self.items.clear();
                 self.is_connected = false;
                 self.exported = self.exported.take().filter(|_| self.session.needs_export());
@@ -201,7 +218,9 @@ impl Process {
                 world.heap.is_locked = false;
             }
             Order::Purge(scope) => self.producer.purge(scope),
-            Order::Fence | Order::Abort | Order::Replay => unreachable!("at-least-once has no transactions"),
+            Order::Fence => self.later(Job::Fence, world),
+            Order::Abort => self.later(Job::Abort, world),
+            Order::Replay => unreachable!("nothing is kept"),
             Order::Renew => self.session.input(Input::Renewed(Ok(()))),
             Order::ListTables(listing) => {
                 assert!(!listing.is_export || self.exported.is_some());
@@ -213,7 +232,11 @@ impl Process {
                 self.later(Job::Low(chunk), world);
             }
             Order::Mark(number) => self.later(Job::High(number), world),
-            Order::Note(Note::SnapshotTableAgain(_)) => world.figures.restarts += 1,
+            Order::Note(Note::SnapshotTableAgain(_)) => {
+                world.topic.read_again();
+                world.figures.restarts += 1;
+            }
+            Order::Note(Note::SnapshotBegins { .. }) if world.repeats => world.topic.read_again(),
             Order::Note(_) => {}
         }
         world.output()
@@ -224,6 +247,14 @@ impl Process {
         let fault = || Fault { kind: relay_core::Kind::SourceLost, message: "as the test has it".into() };
         let input = match job {
             Job::Inspect => Input::Inspected(Ok(world.heap.inspect())),
+            Job::Abort => {
+                world.topic.abort();
+                Input::Aborted(Ok(()))
+            }
+            Job::Fence => {
+                world.topic.abort();
+                Input::CheckpointRead(Ok(Reading::of(world.store.records().to_vec())))
+            }
             Job::Read => Input::CheckpointRead(Ok(Reading::of(world.store.records().to_vec()))),
             Job::Publication => {
                 world.heap.has_publication = true;

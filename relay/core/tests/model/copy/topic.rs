@@ -33,6 +33,11 @@ pub(crate) struct Topic {
     parked_rows: BTreeSet<(usize, u64)>,
     pub(crate) count: u64,
     pub(crate) snapshot_rows: u64,
+    /// Records are written into a transaction, and count once it is committed.
+    pub(crate) is_exact: bool,
+    open: Vec<Record>,
+    /// What was committed, to be there once.
+    once: BTreeSet<(usize, u64, Image, Kind, bool)>,
 }
 
 /// The producer: two lanes, each in order.
@@ -75,6 +80,35 @@ impl Topic {
         }
         self.last.insert((table, row), record);
         self.images.insert((table, image));
+    }
+
+    /// A record arrives.
+    fn write(&mut self, record: Record) {
+        if self.is_exact {
+            self.open.push(record);
+        } else {
+            self.append(record);
+        }
+    }
+
+    /// The open transaction is committed.
+    pub(crate) fn commit(&mut self) {
+        for record in std::mem::take(&mut self.open) {
+            let Record { table, row, image, kind, is_snapshot } = record;
+            let is_new = self.once.insert((table, row, image, kind, is_snapshot));
+            assert!(is_new, "I6: {record:?} is there twice");
+            self.append(record);
+        }
+    }
+
+    /// The open transaction is aborted.
+    pub(crate) fn abort(&mut self) {
+        self.open.clear();
+    }
+
+    /// The rows of a table are read once more from the beginning, and published again.
+    pub(crate) fn read_again(&mut self) {
+        self.once.retain(|(.., is_snapshot)| !is_snapshot);
     }
 
     /// The poison policy has it.
@@ -137,7 +171,7 @@ impl Producer {
                 continue;
             }
             for (ticket, record) in batch {
-                topic.append(record);
+                topic.write(record);
                 self.answers.push_back((ticket, None));
             }
         }
@@ -162,7 +196,7 @@ impl Producer {
             let is_bad =
                 |record: &Record| refuses > 0 && record.image.is_multiple_of(refuses) && !topic.parked.contains(&record.image);
             let sound: Vec<Record> = lane.drain(..count).map(|(_, record)| record).take_while(|record| !is_bad(record)).collect();
-            sound.into_iter().for_each(|record| topic.append(record));
+            sound.into_iter().for_each(|record| topic.write(record));
         }
     }
 }

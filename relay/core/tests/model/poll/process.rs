@@ -267,6 +267,8 @@ impl Process {
                     }
                     // The newest commit that a slot's snapshot saw is not visible yet: no other sign than that of a restored server.
                     Kind::CheckpointAhead => world.primary.running().is_empty(),
+                    // Nothing but the mark of a slot's creation.
+                    Kind::CheckpointMissing => self.read.highest_epoch > 0,
                     // What a test stops it with.
                     Kind::Unrouted => false,
                     Kind::SinkRejected => !world.kafka.weather.is_strict && world.kafka.refusals == 0,

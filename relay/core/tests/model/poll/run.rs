@@ -4,9 +4,9 @@ use super::super::kafka::Weather;
 use super::process::Process;
 use super::server::CLAIMED;
 use super::world::{Figures, Step, World};
-use relay_core::Kind;
-use relay_core::checkpoint::{Mode, Reading, RecordState};
+use relay_core::checkpoint::{Guarantee, Mode, PollPosition, Reading, Record, RecordState};
 use relay_core::session::{Fault, Input, Reads, State};
+use relay_core::{Kind, Lsn};
 
 /// What happens to the world at a moment.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +63,34 @@ impl Run {
             has_bad: weather.is_strict,
             after_crash: None,
         }
+    }
+
+    /// Processes promise exactly-once. Polling begins with a record then, as `relay checkpoint init` writes it.
+    pub(crate) fn be_exact(&mut self) {
+        (self.world.guarantee, self.world.oracle.is_exact) = (Guarantee::ExactlyOnce, true);
+        if self.mode == Mode::Poll {
+            self.store_first();
+        }
+    }
+
+    fn store_first(&mut self) {
+        let text = include_bytes!("../../../fixtures/checkpoint-v1.json").trim_ascii_end();
+        let record = Record::from_json(text).expect("the fixture is readable");
+        let server = self.world.primary.inspect();
+        self.world.store.append(Record {
+            state: RecordState::Stopped,
+            epoch: 1,
+            mode: Mode::Poll.name().into(),
+            system_id: server.system_id,
+            timeline: server.timeline,
+            database: server.database,
+            slot: None,
+            end_lsn: Some(Lsn::ZERO),
+            poll: Some(PollPosition::start()),
+            log_poll: None,
+            config_fingerprint: "c".into(),
+            ..record
+        });
     }
 
     fn start(&mut self, ends_in_log: bool) {
@@ -201,6 +229,10 @@ impl Run {
 
     /// What only people can cure: a switch that came too early, and the slot that log mode left behind.
     fn operate(&mut self) {
+        let lacks_record = |process: &Process| process.session.fault().is_some_and(|fault| fault.kind == Kind::CheckpointMissing);
+        if self.processes.iter().any(lacks_record) && self.world.store.records().iter().all(|record| record.epoch == 0) {
+            self.store_first();
+        }
         let is_refused = |process: &Process| {
             let is_failed = process.session.state() == State::Failed;
             is_failed && process.session.fault().is_some_and(|fault| fault.kind == Kind::SwitchRefused)
