@@ -14,6 +14,7 @@ mod poll_check;
 mod progress;
 mod recover;
 mod resume;
+mod ring;
 mod snapshot;
 mod start;
 mod transaction;
@@ -218,7 +219,8 @@ pub enum Order {
     /// Exactly-once: abort the open Kafka transaction, if there is one. Comes when nothing is outstanding, and is always answered.
     Abort,
     /// Exactly-once, reading the log: the frames that [`Session::kept`] said yes to since the last durable [`Order::Store`] come again, through
-    /// the same path, and then the connection goes on where it stands.
+    /// the same path, and then the connection goes on where it stands. Each is told to [`Session::kept`] again. When the ring begins inside a
+    /// source transaction, its Begin comes first, and what the driver counts by itself of that transaction is as it was at the store.
     Replay,
     /// Remove the records of older epochs.
     Retire(Vec<String>),

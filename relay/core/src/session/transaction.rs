@@ -5,6 +5,7 @@
 //! commit happened, a new client shuts the old one out first, and the checkpoint as committed then tells.
 
 use super::recover::Cause;
+use super::ring::Ring;
 use super::{AfterRewind, Fault, Next, Note, Order, Phase, Reads, Session};
 use crate::checkpoint::{Guarantee, ReadError, Reading, Record, RecordState};
 use crate::error::Kind;
@@ -26,9 +27,9 @@ pub(super) struct Transaction {
     events: usize,
     bytes: u64,
     /// It is to be committed as soon as everything sent is acknowledged: nothing but the rest of a change is sent any more.
-    is_closing: bool,
+    pub(super) is_closing: bool,
     /// Since when the source has had nothing more.
-    idle_since_ms: Option<u64>,
+    pub(super) idle_since_ms: Option<u64>,
     /// The source transaction that was split last.
     split: Option<Lsn>,
     /// The record being committed, and what is acknowledged before it.
@@ -39,7 +40,7 @@ pub(super) struct Transaction {
     pub(super) needs_fence: bool,
     /// To stop for, once what was sent is committed.
     stop: Option<Fault>,
-    ring: Ring,
+    pub(super) ring: Ring,
 }
 
 #[derive(Debug)]
@@ -47,21 +48,6 @@ struct Doubt {
     record: Box<Record>,
     frontier: Frontier,
     acknowledged: Ticket,
-}
-
-/// The frames that the driver keeps, to read them again after an abort.
-#[derive(Debug, Default)]
-struct Ring {
-    /// There is one.
-    is_used: bool,
-    /// Bytes since `stored`; `None` when not all of them are kept.
-    bytes: Option<u64>,
-    /// Bytes since the commit under way was ordered.
-    after: Option<u64>,
-    /// The source transaction that was being read at `stored`, and the index of its next change: the ring begins there.
-    origin: Option<(Lsn, u64)>,
-    /// The same, for the commit under way.
-    origin_after: Option<(Lsn, u64)>,
 }
 
 // === impl Transaction ===
@@ -126,43 +112,6 @@ impl Session {
         }
     }
 
-    /// Exactly-once, reading the log: a frame of that size was dealt with. True: keep it, for an [`Order::Replay`]. False: what is kept is
-    /// of no use any more, because it would be too much, or not all; drop it.
-    pub fn kept(&mut self, bytes: usize) -> bool {
-        if !self.is_exactly_once() {
-            return false;
-        }
-        let room = self.window.limits().bytes.saturating_sub(self.window.bytes());
-        self.transaction.idle_since_ms = None;
-        let ring = &mut self.transaction.ring;
-        ring.is_used = true;
-        let part = if self.progress.is_under_way() { &mut ring.after } else { &mut ring.bytes };
-        let Some(kept) = part else { return false };
-        *kept += bytes as u64;
-        if ring.bytes.unwrap_or(0) + ring.after.unwrap_or(0) <= room {
-            return true;
-        }
-        (ring.bytes, ring.after) = (None, None);
-        false
-    }
-
-    /// Exactly-once, reading the log: whether a Relation message that differs from the one before may be taken now. Kept frames are decoded
-    /// by what is known when they are read again; so what is open is committed first, and the message is to be offered again after that.
-    pub fn takes_relation(&mut self) -> bool {
-        let ring = &self.transaction.ring;
-        let is_kept = ring.bytes.is_some_and(|kept| kept > 0) || self.progress.is_under_way();
-        if !self.is_exactly_once() || !ring.is_used || !(self.transaction.is_open() || is_kept) {
-            return true;
-        }
-        if self.is_inside_change() {
-            // A BEGIN and no change yet: that cannot be committed, so do without what is kept.
-            self.transaction.ring.bytes = None;
-            return true;
-        }
-        self.transaction.is_closing = true;
-        false
-    }
-
     /// Whether something may be sent into the transaction.
     #[inline]
     pub(super) fn transaction_has_room(&self) -> bool {
@@ -223,17 +172,6 @@ impl Session {
             self.progress.is_forced = false;
             self.store(RecordState::Running, frontier);
         }
-    }
-
-    /// What is kept will be read again, and was not yet: a commit now would let go of it.
-    fn awaits_replay(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Waiting { then: Next::Replay, .. }
-                | Phase::Inspecting(Next::Replay)
-                | Phase::Renewing { .. }
-                | Phase::Fencing(_)
-        )
     }
 
     /// A record is on its way into the transaction, or being the whole of it.
@@ -402,18 +340,6 @@ impl Session {
         }
         self.disconnect();
         self.after_rewind(then);
-    }
-
-    /// The frames kept since `stored` come again, and the slot stays held.
-    pub(super) fn replay(&mut self) {
-        if self.transaction.needs_fence {
-            // Is the slot still ours? Only its holder may shut others out.
-            return self.inspect(Next::Replay);
-        }
-        self.flow.replay(self.transaction.ring.origin);
-        self.transaction.ring.bytes = Some(0);
-        self.order(Order::Replay);
-        self.stream(None);
     }
 
     /// A new client, which shuts every older one out, and the checkpoint as committed by then. With the slot held.
