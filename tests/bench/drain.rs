@@ -68,11 +68,12 @@ fn run(servers: &Servers, backlog: &Backlog, comparison: &Comparison<'_>, who: C
     let (url, name) = (wire.url(&servers.db), format!("{scenario}_{round}"));
     match who {
         Contender::Recvlogical => recvlogical::drain(servers, backlog, &url, &name),
-        Contender::Relay => {
+        Contender::Relay | Contender::Exactly => {
             if !is_stdout {
                 prepare_topics(servers, backlog)?;
             }
-            relay::drain(servers, backlog, &url, &name, is_stdout)
+            let name = if who == Contender::Exactly { format!("{name}_once") } else { name };
+            relay::drain(servers, backlog, &url, &name, who, is_stdout)
         }
         Contender::Producer => {
             servers.fresh_topic(BARE, backlog.partitions);

@@ -70,9 +70,9 @@ fn measure(settings: &Settings) -> Result<Report, String> {
     let load_average = machine::load_average();
     let servers = Servers::start(settings)?;
     let mut report = Report::new(machine::describe(settings, &servers, &load_average));
-    if settings.wants_any(&[Scenario::Drain, Scenario::Unix, Scenario::Stdout]) {
+    if settings.wants_any(&[Scenario::Drain, Scenario::Exactly, Scenario::Unix, Scenario::Stdout]) {
         let backlog = Backlog::write(&servers.db, &Shape::batch(settings.rows));
-        for scenario in [Scenario::Drain, Scenario::Unix, Scenario::Stdout] {
+        for scenario in [Scenario::Drain, Scenario::Exactly, Scenario::Unix, Scenario::Stdout] {
             drain_into(&mut report, settings, &servers, &backlog, scenario);
         }
         backlog.remove(&servers.db);
@@ -119,6 +119,7 @@ fn drain_into(report: &mut Report, settings: &Settings, servers: &Servers, backl
         Scenario::Drain | Scenario::Capture | Scenario::Schemas => {
             &[Contender::Recvlogical, Contender::Relay, Contender::Producer]
         }
+        Scenario::Exactly => &[Contender::Relay, Contender::Exactly],
         _ => &[Contender::Recvlogical, Contender::Relay],
     };
     let wire = if scenario == Scenario::Unix { Wire::Unix } else { Wire::Tcp };

@@ -41,8 +41,15 @@ impl Wire {
     }
 }
 
-/// Publishes the backlog once, with default settings, into Kafka or to standard output.
-pub(crate) fn drain(servers: &Servers, backlog: &Backlog, url: &str, name: &str, is_stdout: bool) -> Result<Run, String> {
+/// Publishes the backlog once, with default settings but for the guarantee, into Kafka or to standard output.
+pub(crate) fn drain(
+    servers: &Servers,
+    backlog: &Backlog,
+    url: &str,
+    name: &str,
+    who: Contender,
+    is_stdout: bool,
+) -> Result<Run, String> {
     let slot = format!("relay_{name}");
     backlog.copy_slot(&servers.db, &slot);
     let marks = match is_stdout {
@@ -57,6 +64,17 @@ pub(crate) fn drain(servers: &Servers, backlog: &Backlog, url: &str, name: &str,
         true => builder.toml("sink.kind = \"stdout\"").binary(&silenced(servers, &scratch)),
         false => builder.brokers(&servers.kafka.brokers()).binary(&servers.relay),
     };
+    let builder = match who {
+        Contender::Exactly => builder.toml("delivery.guarantee = \"exactly-once\""),
+        _ => builder,
+    };
+    if who == Contender::Exactly {
+        // A slot without a checkpoint is refused.
+        let init = builder.run(&["checkpoint", "init", "--yes"]);
+        if !init.status.success() {
+            return Err(format!("relay checkpoint init: {}", String::from_utf8_lossy(&init.stderr)));
+        }
+    }
     let mut walsender = Walsender::of(&servers.db, &slot);
     let broker = Meter::start(servers.broker_pid);
     let start = Instant::now();
@@ -68,7 +86,7 @@ pub(crate) fn drain(servers: &Servers, backlog: &Backlog, url: &str, name: &str,
     drop_slot(&servers.db, &slot);
     let seen = seen.map_err(|e| format!("relay: {e}\n{tail}"))?;
     Ok(Run {
-        who: Contender::Relay,
+        who,
         rows: backlog.rows,
         whole: seen.last.0 - start,
         flow_rows: seen.last.1 - seen.first.1,

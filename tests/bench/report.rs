@@ -59,6 +59,9 @@ impl Report {
         if let (Some(relay), Some(reader)) = (&relay, &reader) {
             self.lines.extend(against_reader(scenario, relay, reader, &compared.runs));
         }
+        if let (Some(relay), Some(once)) = (&relay, sum(Contender::Exactly)) {
+            self.lines.extend(against_at_least_once(scenario, &once, relay));
+        }
         if let (Some(relay), Some(bare)) = (&relay, &bare) {
             self.lines.extend(against_producer(scenario, relay, bare));
         }
@@ -275,6 +278,19 @@ fn against_reader(scenario: Scenario, relay: &Run, reader: &Run, runs: &[Run]) -
     ];
     if let (Some(ours), Some(theirs)) = (relay.walsender, reader.walsender) {
         lines.push(cpu(scenario, "walsender CPU", (relay, ours), (reader, theirs), None));
+    }
+    lines
+}
+
+fn against_at_least_once(scenario: Scenario, once: &Run, relay: &Run) -> Vec<Line> {
+    let ratio = once.flow_rate() / relay.flow_rate();
+    let (ours, theirs) = (format!("{:.0} rows/s", once.flow_rate()), format!("{:.0} rows/s (at-least-once)", relay.flow_rate()));
+    let mut lines = vec![
+        Line::ratio(format!("{scenario}: rate"), ours, theirs, ratio, Some(Bar::at_least(ratio, 0.9))),
+        cpu(scenario, "CPU", (once, once.cpu), (relay, relay.cpu), None),
+    ];
+    if let (Some(ours), Some(theirs)) = (once.broker, relay.broker) {
+        lines.push(cpu(scenario, "broker CPU", (once, ours), (relay, theirs), None));
     }
     lines
 }

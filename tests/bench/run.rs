@@ -10,6 +10,8 @@ pub(crate) enum Contender {
     Recvlogical,
     /// The daemon.
     Relay,
+    /// The daemon, exactly-once.
+    Exactly,
     /// librdkafka alone, sending the records that relay sent.
     Producer,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Contender {
         f.pad(match self {
             Contender::Recvlogical => "pg_recvlogical",
             Contender::Relay => "relay",
+            Contender::Exactly => "exactly-once",
             Contender::Producer => "bare producer",
         })
     }

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
 pub(crate) enum Scenario {
     /// A backlog of ten rows a transaction over TCP into Kafka.
     Drain,
+    /// The same, exactly-once beside at-least-once.
+    Exactly,
     /// The same over the unix socket.
     Unix,
     /// The same over TCP into the stdout sink.
@@ -92,8 +94,9 @@ impl Settings {
 // === impl Scenario ===
 
 impl Scenario {
-    const ALL: [Scenario; 12] = [
+    const ALL: [Scenario; 13] = [
         Scenario::Drain,
+        Scenario::Exactly,
         Scenario::Unix,
         Scenario::Stdout,
         Scenario::Single,
@@ -111,6 +114,7 @@ impl Scenario {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Scenario::Drain => "drain",
+            Scenario::Exactly => "exactly",
             Scenario::Unix => "unix",
             Scenario::Stdout => "stdout",
             Scenario::Single => "single",

@@ -24,7 +24,8 @@ impl Watermarks {
     pub(crate) fn of(brokers: &str, topics: &[String], partitions: i32) -> Result<Watermarks, String> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", brokers).set("group.id", "relay-bench").set("log_level", "0");
-        config.set("isolation.level", "read_uncommitted");
+        // Where there are no transactions that is the end all the same; where there are, what is committed. Each commit adds a marker.
+        config.set("isolation.level", "read_committed");
         let consumer = config.create().map_err(|e| format!("create a Kafka consumer: {e}"))?;
         let mut marks = Watermarks { consumer, topics: topics.to_vec(), partitions, start: 0 };
         // A topic just made has no leader for a moment, and librdkafka remembers one that it has asked for too early.

@@ -279,8 +279,7 @@ impl Config {
                 .remove("message.timeout.ms")
                 .set("transactional.id", format!("relay.{}", self.name))
                 .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
-                .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string())
-                .set("linger.ms", "0");
+                .set("socket.timeout.ms", SOCKET_TIMEOUT_MS.to_string());
         }
         for (property, value) in &self.properties {
             client.set(property, value);
@@ -327,7 +326,8 @@ impl Config {
 const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
 /// After so long a request is given up; well below the transaction's time, so that a stalled connection does not use it up.
 const SOCKET_TIMEOUT_MS: u64 = 10_000;
-/// Long enough for large batches while behind; while caught up it does not count (see [`crate::flush`]).
+/// Long enough for large batches while behind; while caught up it does not count (see [`crate::flush`]), nor at a commit, which
+/// flushes.
 const LINGER_MS: u64 = 5;
 
 // === impl Plan ===
@@ -336,9 +336,7 @@ impl Plan {
     fn new(config: Config) -> Result<Self, Error> {
         let message_max_bytes = config.number(&["message.max.bytes"])?.unwrap_or(1_000_000.0) as usize;
         let batch_bytes = config.number(&["batch.size"])?.unwrap_or(1_000_000.0) as usize;
-        // A transaction waits for its last record, and is the batch: lingering would only add to each commit.
-        let linger_default = if config.is_exactly_once { 0.0 } else { LINGER_MS as f64 };
-        let linger_ms = config.number(&["linger.ms", "queue.buffering.max.ms"])?.unwrap_or(linger_default);
+        let linger_ms = config.number(&["linger.ms", "queue.buffering.max.ms"])?.unwrap_or(LINGER_MS as f64);
         let bounds = config.is_exactly_once.then(|| config.bounds()).transpose()?;
         if config.allow_unsafe {
             tracing::warn!("sink.kafka.unsafe is on: the properties may break what relay promises");

@@ -2,6 +2,8 @@
 
 #[path = "model/copying.rs"]
 mod copying;
+#[path = "model/exactly.rs"]
+mod exactly;
 mod model;
 #[path = "model/parts.rs"]
 mod parts;
@@ -30,6 +32,8 @@ struct Scenario {
     plan: Plan,
     /// Changes have several records.
     has_parts: bool,
+    /// Exactly-once.
+    is_exact: bool,
 }
 
 fn play(
@@ -44,6 +48,9 @@ fn play(
     run.world.crash_at = crash_at;
     if scenario.has_parts {
         run.capture();
+    }
+    if scenario.is_exact {
+        run.be_exact();
     }
     let result = catch_unwind(AssertUnwindSafe(|| {
         for (at_ms, event) in &scenario.plan {
@@ -100,7 +107,7 @@ fn plan(parts: impl IntoIterator<Item = Plan>) -> Plan {
 }
 
 fn calm(name: &'static str, plan: Plan) -> Scenario {
-    Scenario { name, policy: Policy::Stop, weather: Weather::default(), silence: 0, plan, has_parts: false }
+    Scenario { name, policy: Policy::Stop, weather: Weather::default(), silence: 0, plan, has_parts: false, is_exact: false }
 }
 
 #[test]
@@ -132,7 +139,7 @@ fn a_refused_batch_survives_a_crash_at_every_output() {
     for policy in [Policy::Dlq, Policy::Skip, Policy::Stop] {
         let events = plan([vec![(0, Event::Start), (500, Event::CommitBad), (700, Event::CommitBad)], steady(300, 1_000)]);
         let weather = Weather { is_strict: true, ..Weather::default() };
-        let scenario = Scenario { name: "refused", policy, weather, silence: 0, plan: events, has_parts: false };
+        let scenario = Scenario { name: "refused", policy, weather, silence: 0, plan: events, has_parts: false, is_exact: false };
         crash_everywhere(&scenario, 40..41);
     }
 }
@@ -187,7 +194,7 @@ fn random_calm(seed: u64) -> Scenario {
         events.push((at_ms, event));
     }
     let weather = Weather { full: chance.below(2) * 10, ..Weather::default() };
-    Scenario { name: "calm", policy: Policy::Stop, weather, silence: 0, plan: events, has_parts: false }
+    Scenario { name: "calm", policy: Policy::Stop, weather, silence: 0, plan: events, has_parts: false, is_exact: false }
 }
 
 /// Everything at once.
@@ -261,23 +268,24 @@ fn random_storm(seed: u64) -> Scenario {
         is_down: false,
         is_strict: pick(1) == 0,
         is_dlq_strict: pick(1) == 1,
+        ..Weather::default()
     };
     let silence = pick(3);
     let policy = [Policy::Stop, Policy::Dlq, Policy::Skip][chance.below(3) as usize];
-    Scenario { name: "storm", policy, weather, silence, plan: events, has_parts: false }
+    Scenario { name: "storm", policy, weather, silence, plan: events, has_parts: false, is_exact: false }
 }
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-/// Fresh seeds for a while; `RELAY_SEED` replays one, `RELAY_SECONDS` goes on for longer.
+/// Fresh seeds for a while; `RELAY_SIM_SEED` replays one, `RELAY_SIM_SECONDS` goes on for longer.
 fn fresh(build: fn(u64) -> Scenario, seconds: f64) {
-    if let Some(seed) = number("RELAY_SEED") {
+    if let Some(seed) = number("RELAY_SIM_SEED") {
         check(&build(seed), seed, None);
         return;
     }
-    let seconds = number("RELAY_SECONDS").map_or(seconds, |seconds| seconds as f64);
+    let seconds = number("RELAY_SIM_SECONDS").map_or(seconds, |seconds| seconds as f64);
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
     let first = (nanos >> 10) % 1_000_000_000;
     let began = Instant::now();
@@ -287,7 +295,14 @@ fn fresh(build: fn(u64) -> Scenario, seconds: f64) {
         total.add(&check(&build(seed), seed, None).figures());
         seed += 1;
     }
-    println!("{}: seeds {first}..{seed}, {total:?}", build(0).name);
+    let seconds = began.elapsed().as_secs_f64();
+    let rate = total.steps as f64 / seconds * 60.0 / 1e6;
+    println!(
+        "{}: seeds {first}..{seed}: {} steps, {} crashes in {seconds:.1} s, {rate:.1} million steps a minute; {total:?}",
+        build(0).name,
+        total.steps,
+        total.crashes
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Session {
             // Older servers let a lower position move the slot back.
             self.progress.confirmed = self.progress.confirmed.max(slot.confirmed_flush);
         }
-        self.server = Some(server);
+        self.learn(server);
         // A claim of another instance may have been on its way to the store when it was read just now.
         // In exactly-once a claim shuts us out.
         let needs_proof = self.config.is_durable && !self.is_exactly_once();

@@ -41,15 +41,15 @@ impl Session {
         };
         match next {
             Next::Start => {
-                self.server = Some(server);
+                self.learn(server);
                 self.read(Phase::ReadingFirst);
             }
             Next::SurelyMissing => {
-                self.server = Some(server);
+                self.learn(server);
                 self.choose_slot(true);
             }
             Next::Checks => {
-                self.server = Some(server);
+                self.learn(server);
                 self.claim();
             }
             Next::Resume => self.resume(server),
@@ -58,6 +58,14 @@ impl Session {
                 Err(fault) => self.failed(fault, Next::Resume),
             },
         }
+    }
+
+    /// What the server says of itself now. Positions that were refused mean nothing in another history: it may give them out again.
+    pub(super) fn learn(&mut self, server: Server) {
+        if self.server.as_ref().is_some_and(|before| before.timeline != server.timeline) {
+            self.condemned.clear();
+        }
+        self.server = Some(server);
     }
 
     fn read(&mut self, phase: Phase) {

@@ -88,7 +88,8 @@ impl Transaction {
 
     /// A connection begins. `is_clean`: at `stored`, with nothing sent behind that.
     pub(super) fn connected(&mut self, is_clean: bool) {
-        (self.ring.bytes, self.ring.origin) = (is_clean.then_some(0), None);
+        // A commit that is under way was ordered at a place of the last connection.
+        self.ring = Ring { is_used: self.ring.is_used, bytes: is_clean.then_some(0), ..Ring::default() };
     }
 
     /// What this connection has sent does not come again.

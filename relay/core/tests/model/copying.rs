@@ -182,11 +182,11 @@ fn random(seed: u64) -> Scenario {
     Scenario { name: "random", mode, has_slot: chance.one_in(2), lag_ms, plan: steady(at_ms + 300, &more) }
 }
 
-/// Fresh seeds at each run; `RELAY_SEED` and `RELAY_SECONDS` as with the storms.
+/// Fresh seeds at each run; `RELAY_SIM_SEED` and `RELAY_SIM_SECONDS` as with the storms.
 #[test]
 fn random_snapshots_keep_every_promise() {
-    let first = number("RELAY_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
-    let until = Instant::now() + Duration::from_secs(number("RELAY_SECONDS").unwrap_or(6));
+    let first = number("RELAY_SIM_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
+    let until = Instant::now() + Duration::from_secs(number("RELAY_SIM_SECONDS").unwrap_or(6));
     let mut total = Figures::default();
     let mut seed = first;
     while Instant::now() < until {

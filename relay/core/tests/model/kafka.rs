@@ -1,5 +1,7 @@
 //! A model broker with idempotent producers: batches in order per partition, refused whole, timed out with or without effect.
 
+pub(crate) mod transactions;
+
 use super::chance::Chance;
 use super::oracle::{Excuse, Oracle, RecordId, Row};
 use relay_core::checkpoint::Record;
@@ -8,6 +10,7 @@ use relay_core::window::FailureKind;
 use relay_core::{Acks, Failure, Ticket};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use transactions::{Coordinator, Trouble};
 
 const LANES: usize = 3;
 /// The dlq has a lane of its own.
@@ -40,6 +43,8 @@ struct Batch {
     state: State,
     /// Reported already: only its effect may still come.
     is_ghost: bool,
+    /// The producer epoch that it was made under, in a transaction.
+    epoch: Option<u64>,
 }
 
 /// One client. It outlives its process: what it had sent is on the wire.
@@ -53,6 +58,12 @@ pub(crate) struct Producer {
     is_fatal: bool,
     is_nudged: bool,
     pub(crate) is_frozen: bool,
+    /// Its events go into transactions.
+    is_transactional: bool,
+    /// That of its `init_transactions`.
+    epoch: Option<u64>,
+    /// Its transaction can only be aborted.
+    is_abortable: bool,
 }
 
 /// How bad the weather is: each a chance of one in so many, per turn and producer; 0 is never.
@@ -67,6 +78,7 @@ pub(crate) struct Weather {
     pub(crate) is_strict: bool,
     /// The dlq refuses too.
     pub(crate) is_dlq_strict: bool,
+    pub(crate) trouble: Trouble,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +87,8 @@ pub(crate) struct Kafka {
     pub(crate) weather: Weather,
     pub(crate) refusals: u64,
     pub(crate) parked: u64,
+    pub(crate) coordinator: Coordinator,
+    pub(crate) now_ms: u64,
 }
 
 /// The checkpoint topic.
@@ -83,6 +97,8 @@ pub(crate) struct Store {
     records: Vec<Record>,
     /// Records of dead or frozen processes that are still on the wire, and when they land.
     pub(crate) ghosts: Vec<(u64, Record)>,
+    /// Records that stand behind an open transaction of the topic: readers of committed records do not see them.
+    held_back: Vec<Record>,
 }
 
 // === impl Producer ===
@@ -127,14 +143,20 @@ impl Producer {
     fn push(&mut self, lane: usize, event: Sending) {
         let ticket = event.ticket;
         self.outstanding += 1;
-        if self.is_fatal {
-            self.due.push((ticket, FailureKind::Fatal));
+        if self.is_fatal || self.is_abortable {
+            let kind = if self.is_fatal { FailureKind::Fatal } else { FailureKind::Aborted };
+            self.due.push((ticket, kind));
             return;
         }
+        assert!(!self.is_transactional || self.epoch.is_some(), "a client that has not shut others out sends nothing");
+        let epoch = self.epoch;
         let lane = &mut self.lanes[lane];
-        match lane.back_mut().filter(|batch| batch.state == State::Queued && batch.events.len() < BATCH && !batch.is_ghost) {
+        match lane
+            .back_mut()
+            .filter(|batch| batch.state == State::Queued && batch.events.len() < BATCH && !batch.is_ghost && batch.epoch == epoch)
+        {
             Some(batch) => batch.events.push(event),
-            None => lane.push_back(Batch { events: vec![event], state: State::Queued, is_ghost: false }),
+            None => lane.push_back(Batch { events: vec![event], state: State::Queued, is_ghost: false, epoch }),
         }
     }
 
@@ -164,6 +186,12 @@ impl Producer {
     pub(crate) fn renew(&mut self) {
         assert_eq!(self.outstanding, 0, "renew comes when nothing is outstanding");
         self.is_fatal = false;
+        (self.epoch, self.is_abortable) = (None, false);
+    }
+
+    /// From now on its events go into transactions.
+    pub(crate) fn use_transactions(&mut self) {
+        self.is_transactional = true;
     }
 
     /// Its process is gone: what was queued is lost, what was sent may arrive.
@@ -196,6 +224,9 @@ impl Kafka {
             is_fatal: false,
             is_nudged: false,
             is_frozen: false,
+            is_transactional: false,
+            epoch: None,
+            is_abortable: false,
         };
         self.producers.push(producer);
         self.producers.len() - 1
@@ -259,14 +290,17 @@ impl Kafka {
 
     /// The broker takes the next batch of a lane.
     fn serve(&mut self, at: usize, lane: usize, chance: &mut Chance, oracle: &mut Oracle) {
-        let weather = &self.weather;
         let Some(place) = self.producers[at].lanes[lane].iter().position(|batch| batch.state == State::Sent) else { return };
+        if let Some(epoch) = self.producers[at].lanes[lane][place].epoch.filter(|epoch| !self.coordinator.is_current(*epoch)) {
+            return self.refuse_old(at, lane, place, epoch, chance);
+        }
+        let weather = &self.weather;
         let batch = &mut self.producers[at].lanes[lane][place];
         let is_strict = if lane == DLQ { weather.is_dlq_strict } else { weather.is_strict };
         if is_strict && batch.events.iter().any(|event| event.is_bad) {
             self.refusals += 1;
             batch.state = State::Refused;
-            if lane != DLQ {
+            if lane != DLQ && batch.epoch.is_none() {
                 batch.events.iter().for_each(|event| oracle.excuse_record(event.record, Excuse::Refused));
             }
         } else if batch.is_ghost && chance.one_in(2) {
@@ -275,10 +309,28 @@ impl Kafka {
             return;
         } else {
             batch.state = State::Written;
-            write(batch, lane, oracle, &mut self.parked);
+            match batch.epoch {
+                Some(_) => self.coordinator.write(lane, &batch.events, self.now_ms),
+                None => write(batch, lane, oracle, &mut self.parked),
+            }
         }
         if self.producers[at].lanes[lane][place].is_ghost {
             self.producers[at].lanes[lane].remove(place);
+        }
+    }
+
+    /// A batch of a client that was shut out: nothing of it is written, nor of what is behind it.
+    fn refuse_old(&mut self, at: usize, lane: usize, place: usize, epoch: u64, chance: &mut Chance) {
+        let kind = self.coordinator.refusal(epoch, chance);
+        let producer = &mut self.producers[at];
+        let refused: Vec<Batch> = producer.lanes[lane].drain(place..).collect();
+        for batch in refused {
+            if batch.epoch == Some(epoch) {
+                producer.fail(&batch, kind);
+                producer.is_fatal |= !batch.is_ghost;
+            } else {
+                producer.lanes[lane].push_back(batch);
+            }
         }
     }
 
@@ -290,6 +342,7 @@ impl Kafka {
         let Some(&place) = places.get(chance.below(places.len() as u64) as usize) else { return 0 };
         let batch = &mut producer.lanes[lane][place];
         let failure = (batch.state == State::Refused).then_some(FailureKind::Rejected);
+        producer.is_abortable |= failure.is_some() && producer.is_transactional;
         let count = chance.between(1, batch.events.len() as u64);
         let mut answered = Vec::new();
         for _ in 0..count {
@@ -313,6 +366,9 @@ impl Kafka {
         };
         let batch = &mut producer.lanes[lane][place];
         let has_bad = self.weather.is_strict && batch.events.iter().any(|event| event.is_bad);
+        if let Some(epoch) = batch.epoch {
+            return self.time_out_inside(at, lane, place, epoch, chance);
+        }
         if chance.one_in(2) && place == 0 && !has_bad {
             write(batch, lane, oracle, &mut self.parked);
             if let Some(batch) = producer.lanes[lane].remove(place) {
@@ -330,6 +386,27 @@ impl Kafka {
                 }
             }
         }
+    }
+
+    /// The same in a transaction, which can only be aborted then; or nobody knows of the partition's part in it.
+    fn time_out_inside(&mut self, at: usize, lane: usize, place: usize, epoch: u64, chance: &mut Chance) {
+        let producer = &mut self.producers[at];
+        let is_spent = chance.one_in(4);
+        let kind = if is_spent { FailureKind::Indefinite } else { FailureKind::Transient };
+        if chance.one_in(2) && place == 0 && self.coordinator.is_current(epoch) {
+            self.coordinator.write(lane, &producer.lanes[lane][place].events, self.now_ms);
+            if let Some(batch) = producer.lanes[lane].remove(place) {
+                producer.fail(&batch, kind);
+            }
+        } else {
+            while producer.lanes[lane].len() > place
+                && let Some(batch) = producer.lanes[lane].pop_back()
+            {
+                producer.fail(&batch, kind);
+            }
+        }
+        producer.is_abortable = true;
+        producer.is_fatal |= is_spent;
     }
 
     /// A fatal error: the client is useless until it is replaced.
@@ -353,22 +430,40 @@ impl Kafka {
 }
 
 fn write(batch: &Batch, lane: usize, oracle: &mut Oracle, parked: &mut u64) {
-    for event in &batch.events {
-        if lane == DLQ {
-            *parked += 1;
-            oracle.excuse_record(event.record, Excuse::Poison);
-        } else {
-            if let RecordId::End(transaction) = event.record {
-                oracle.ends(transaction, event.count);
-            }
-            oracle.appears(event.record);
+    batch.events.iter().for_each(|event| write_event(event, lane, oracle, parked));
+}
+
+fn write_event(event: &Sending, lane: usize, oracle: &mut Oracle, parked: &mut u64) {
+    if lane == DLQ {
+        *parked += 1;
+        oracle.excuse_record(event.record, Excuse::Poison);
+    } else {
+        if let RecordId::End(transaction) = event.record {
+            oracle.ends(transaction, event.count);
         }
+        oracle.appears(event.record);
     }
 }
 
 // === impl Store ===
 
 impl Store {
+    /// The record is durable; readers see it unless a transaction is open before it.
+    pub(crate) fn append_behind(&mut self, record: Record, is_held: bool) {
+        if is_held {
+            self.held_back.push(record);
+        } else {
+            self.append(record);
+        }
+    }
+
+    /// No transaction is open any more.
+    pub(crate) fn release(&mut self) {
+        for record in std::mem::take(&mut self.held_back) {
+            self.append(record);
+        }
+    }
+
     /// The record is durable. Compaction keeps the last one of a key.
     pub(crate) fn append(&mut self, record: Record) {
         self.records.retain(|old| old.key() != record.key());
@@ -393,6 +488,7 @@ impl Store {
     pub(crate) fn wipe(&mut self) {
         self.records.clear();
         self.ghosts.clear();
+        self.held_back.clear();
     }
 
     /// The record that must win: highest epoch, then greatest position. Written apart from `Reading::of` on purpose.

@@ -73,6 +73,9 @@ pub(crate) struct Oracle {
     /// Of our server, whichever server the name leads to just now.
     pub(crate) timeline: u32,
     pub(crate) duplicates: u64,
+    /// No record may come twice, nor be parked twice.
+    pub(crate) is_exact: bool,
+    parked: BTreeSet<RecordId>,
 }
 
 /// The key of BEGIN and END records.
@@ -84,6 +87,11 @@ impl Row {
     /// Key of one of its records: a change of the key ends under the new one.
     pub(crate) fn key_of(&self, part: u8) -> u8 {
         if part == 2 { (self.key + 1) % 5 } else { self.key }
+    }
+
+    /// The shape of its table, where tables change it.
+    pub(crate) fn shape(&self) -> u64 {
+        self.id / 9
     }
 
     /// How many records it becomes.
@@ -128,6 +136,7 @@ impl Oracle {
             return;
         };
         if known.has_appeared {
+            assert!(!self.is_exact || id == RecordId::Heartbeat, "I6: {id:?} appears twice to readers of what is committed");
             self.duplicates += 1;
             return;
         }
@@ -144,6 +153,11 @@ impl Oracle {
             }
         }
         assert!(is_excused, "I2: {id:?} (commit {commit_lsn}) of key {key} appeared before {:?}", line.front());
+    }
+
+    /// The record is in the dlq now.
+    pub(crate) fn parks(&mut self, id: RecordId) {
+        assert!(self.parked.insert(id) || !self.is_exact, "I6: {id:?} is parked twice");
     }
 
     /// An END record says so many.

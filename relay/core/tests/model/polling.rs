@@ -255,7 +255,7 @@ fn random_storm(seed: u64) -> Scenario {
     Scenario { name: "polling, storm", mode: first, tables, weather, plan, after_crash: None }
 }
 
-/// Fresh seeds for a while; `RELAY_SEED` replays one, `RELAY_SECONDS` goes on for longer.
+/// Fresh seeds for a while; `RELAY_SIM_SEED` replays one, `RELAY_SIM_SECONDS` goes on for longer.
 fn fresh(build: fn(u64) -> Scenario, is_calm: bool, seconds: f64) {
     let run = |seed| {
         let figures = check(&build(seed), seed, None).figures();
@@ -263,11 +263,11 @@ fn fresh(build: fn(u64) -> Scenario, is_calm: bool, seconds: f64) {
         assert!(!is_calm || is_clean, "seed {seed}: {figures:?} without a crash");
         figures
     };
-    if let Some(seed) = number("RELAY_SEED") {
+    if let Some(seed) = number("RELAY_SIM_SEED") {
         run(seed);
         return;
     }
-    let seconds = number("RELAY_SECONDS").map_or(seconds, |seconds| seconds as f64);
+    let seconds = number("RELAY_SIM_SECONDS").map_or(seconds, |seconds| seconds as f64);
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
     let first = (nanos >> 10) % 1_000_000_000;
     let began = Instant::now();

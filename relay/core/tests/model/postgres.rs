@@ -17,6 +17,8 @@ pub(crate) struct Committed {
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Begin(Lsn),
+    /// Tables have that shape from here on.
+    Relation(u64),
     Change(Row),
     Commit(Lsn, Lsn),
     Keepalive(Lsn, bool),
@@ -45,6 +47,7 @@ struct Sender {
     /// What the server could still send before it was cut.
     sent_to: Lsn,
     is_closed: bool,
+    shape: Option<u64>,
     free_at_ms: Option<u64>,
 }
 
@@ -65,6 +68,8 @@ pub(crate) struct Postgres {
     pub(crate) meddled: u64,
     /// One in so many broken connections is noticed by silence.
     pub(crate) silence: u64,
+    /// Tables change their shape every few rows.
+    pub(crate) has_shapes: bool,
 }
 
 // === impl Postgres ===
@@ -86,6 +91,7 @@ impl Postgres {
             is_shutting_down: false,
             meddled: 0,
             silence: 0,
+            has_shapes: false,
         }
     }
 
@@ -161,6 +167,7 @@ impl Postgres {
             cut: None,
             sent_to: Lsn(u64::MAX),
             is_closed: false,
+            shape: None,
             free_at_ms: None,
         };
         self.senders.insert(id, sender);
@@ -190,6 +197,10 @@ impl Postgres {
             let at = self.log.partition_point(|committed| committed.commit_lsn < commit_lsn);
             let Some(open) = self.log.get(at).filter(|open| open.commit_lsn == commit_lsn) else { return Err(Kind::SourceLost) };
             if let Some(row) = Self::rows(&open.rows, sender.publication).nth(sent) {
+                if self.has_shapes && sender.shape != Some(row.shape()) {
+                    sender.shape = Some(row.shape());
+                    return Ok(Some(Item::Relation(row.shape())));
+                }
                 sender.inside = Some((commit_lsn, sent + 1));
                 return Ok(Some(Item::Change(*row)));
             }

@@ -1,14 +1,16 @@
 //! A relay process: drives the session as the daemon does, with jobs that take time, and checks what it does on the way.
 
 mod changes;
+mod exactly;
 mod jobs;
 mod notes;
 
 use super::kafka::Producer;
+use super::kafka::transactions::{At, Call, Control};
 use super::oracle::{RecordId, Row};
 use super::postgres::Item;
 use super::world::World;
-use relay_core::checkpoint::Record;
+use relay_core::checkpoint::{Guarantee, Record, RecordState};
 use relay_core::session::{Begun, Config, Fault, Input, Order, Session, State};
 use relay_core::window::{Frontier, Limits, Window};
 use relay_core::{Acks, Failure, Kind, Lsn};
@@ -79,6 +81,11 @@ pub(crate) struct Process {
     /// Positions of rows that this process sent, for the frontier inside a transaction.
     positions: HashMap<(Lsn, u64), Row>,
     frontier: Frontier,
+    pub(crate) guarantee: Guarantee,
+    control: Control,
+    ring: exactly::Ring,
+    /// What the decoder knows of the tables.
+    shape: Option<u64>,
 }
 
 // === impl Process ===
@@ -86,11 +93,12 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(id: usize, policy: Policy, accept_gap: Option<Lsn>, world: &mut World) -> Self {
         let acks = Acks::new(64);
+        let guarantee = world.guarantee;
         let config = Config {
             name: "orders".into(),
             instance: format!("{id:08x}"),
             reads: relay_core::session::Reads::Log,
-            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            guarantee,
             commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
@@ -106,6 +114,11 @@ impl Process {
         };
         let limits = Limits { bytes: 300, events: 24 };
         let producer = world.kafka.connect(Arc::clone(&acks));
+        let mut ring = exactly::Ring::default();
+        if guarantee == Guarantee::ExactlyOnce {
+            world.kafka.producers[producer].use_transactions();
+            ring.is_used = world.chance.below(4) > 0;
+        }
         let mut session = Session::new(config, Window::new(acks, limits));
         session.tick(world.now_ms, 0);
         Self {
@@ -132,6 +145,10 @@ impl Process {
             has_claimed: false,
             positions: HashMap::new(),
             frontier: Frontier::default(),
+            guarantee,
+            control: Control::default(),
+            ring,
+            shape: None,
         }
     }
 
@@ -144,6 +161,7 @@ impl Process {
         self.session.advance(|_| {});
         self.check_frontier(world);
         self.store_turn(world)?;
+        self.call_turn(world)?;
         self.job_turn(world)?;
         let outstanding = self.producer(world).outstanding();
         self.session.tick(world.now_ms, outstanding);
@@ -182,10 +200,12 @@ impl Process {
             Order::CreatePublication => self.job = Some((due_ms, Job::Publication)),
             Order::CreateSlot { .. } => self.job = Some((due_ms, Job::Slot)),
             Order::Hold(start) => self.job = Some((due_ms, Job::Hold(start))),
+            Order::Store(record) if self.is_exact() && record.state != RecordState::Bootstrapping => self.commit(*record, world),
             Order::Store(record) => self.begin_store(*record, world),
             Order::Retire(keys) => world.store.retire(&keys),
             Order::Disconnect => {
                 self.job = None;
+                self.control.forget_fence(&mut world.kafka.coordinator, &mut world.chance);
                 self.disconnect(world);
             }
             Order::Purge(scope) => {
@@ -196,8 +216,11 @@ impl Process {
                 self.producer(world).purge(scope);
                 world.figures.purges += 1;
             }
-            Order::Fence | Order::Abort | Order::Replay => unreachable!("at-least-once has no transactions"),
+            Order::Fence => self.call(Call::Fence, world),
+            Order::Abort => self.call(Call::Abort, world),
+            Order::Replay => self.replay(world),
             Order::Renew => {
+                assert!(!self.control.is_busy(), "a client goes when its last call is answered");
                 self.producer(world).renew();
                 let result = if world.chance.one_in(4) { Err("no broker".into()) } else { Ok(()) };
                 self.session.input(Input::Renewed(result));
@@ -212,6 +235,8 @@ impl Process {
 
     fn disconnect(&mut self, world: &mut World) {
         self.pending = None;
+        self.ring.clear();
+        self.shape = None;
         self.is_cut = true;
         if let Some(id) = self.connection.take() {
             world.postgres.close(id, world.now_ms, &mut world.chance);
@@ -229,7 +254,9 @@ impl Process {
                 world.output(self.id)?;
                 return self.input(Input::Lost(Fault { kind: Kind::SourceLost, message: "lost".into() }), world);
             }
-            let item = match self.pending.take() {
+            let again = self.ring.head();
+            let is_again = again.is_some();
+            let item = match again.or_else(|| self.pending.take()) {
                 Some(item) => Some(item),
                 None => match world.postgres.read(id, &mut world.chance) {
                     Ok(item) => item,
@@ -241,16 +268,18 @@ impl Process {
             };
             let Some(item) = item else {
                 self.producer(world).nudge();
+                self.session.idle();
                 return Ok(());
             };
             world.output(self.id)?;
             if !self.handle(&item, world)? {
                 self.producer(world).nudge();
-                if self.session.is_streaming() {
+                if !is_again && (self.session.is_streaming() || self.is_exact()) {
                     self.pending = Some(item);
                 }
                 return self.obey(world);
             }
+            self.keep(item, world);
         }
         Ok(())
     }
@@ -274,13 +303,21 @@ impl Process {
                 self.session.keepalive(wal_end, is_urgent);
                 self.heartbeat(world);
             }
-            Item::Change(row) => return self.change(&row, world),
+            Item::Relation(shape) => return Ok(self.relation(shape, world)),
+            Item::Change(row) => {
+                assert!(
+                    !world.postgres.has_shapes || self.shape == Some(row.shape()),
+                    "row {} is decoded by another shape",
+                    row.id
+                );
+                return self.change(&row, world);
+            }
         }
         Ok(true)
     }
 
     fn check_frontier(&mut self, world: &mut World) {
-        let frontier = self.session.window().frontier();
+        let frontier = self.session.durable();
         if frontier == self.frontier || self.session.state() != State::Streaming {
             return;
         }
@@ -306,6 +343,8 @@ impl Process {
     /// Killed: what it had sent is on its way, nothing else.
     pub(crate) fn die(mut self, world: &mut World) {
         self.producer(world).die();
+        let mut at = At { now_ms: world.now_ms, chance: &mut world.chance };
+        std::mem::take(&mut self.control).die(&mut world.kafka.coordinator, &mut at);
         if let Some(storing) = self.storing.take()
             && storing.durable_at_ms.is_some()
             && world.chance.one_in(2)

@@ -5,6 +5,7 @@ use super::oracle::Row;
 use super::postgres::Postgres;
 use super::process::{Crashed, Policy, Process};
 use super::world::{Figures, World};
+use relay_core::checkpoint::{Guarantee, Record, RecordState};
 use relay_core::session::{Fault, Input, State};
 use relay_core::{Kind, Lsn};
 
@@ -16,10 +17,18 @@ pub(crate) enum Event {
     CommitBad,
     OtherWork,
     Cut,
-    Crash { down_ms: u64 },
-    Restart { down_ms: u64 },
-    ShutDown { down_ms: u64 },
-    FailOver { is_lossy: bool },
+    Crash {
+        down_ms: u64,
+    },
+    Restart {
+        down_ms: u64,
+    },
+    ShutDown {
+        down_ms: u64,
+    },
+    FailOver {
+        is_lossy: bool,
+    },
     Kill,
     Freeze,
     Thaw,
@@ -35,6 +44,8 @@ pub(crate) enum Event {
     BrokersDown,
     BrokersUp,
     Strict(bool),
+    /// Processes that start from now on promise this.
+    Promise(Guarantee),
 }
 
 /// A world with its processes.
@@ -75,6 +86,13 @@ impl Run {
     pub(crate) fn capture(&mut self) {
         self.has_parts = true;
         self.world.oracle.has_marks = true;
+    }
+
+    /// Processes promise exactly-once.
+    pub(crate) fn be_exact(&mut self) {
+        self.world.guarantee = Guarantee::ExactlyOnce;
+        self.world.oracle.is_exact = true;
+        self.world.postgres.has_shapes = true;
     }
 
     /// The last lines of the trace.
@@ -201,10 +219,18 @@ impl Run {
                     self.kill(0);
                 }
                 self.world.store.wipe();
+                self.world.was_wiped = true;
+                self.world.oracle.is_exact = false;
                 self.world.may_duplicate = true;
             }
             Event::BrokersDown => self.world.kafka.weather.is_down = true,
             Event::BrokersUp => self.world.kafka.weather.is_down = false,
+            Event::Promise(guarantee) => {
+                // Processes of both kinds may be at it together, and only one kind is shut out.
+                self.world.oracle.is_exact = false;
+                self.world.may_duplicate = true;
+                self.world.guarantee = guarantee;
+            }
             Event::Strict(is_strict) => self.world.kafka.weather.is_strict = is_strict,
         }
     }
@@ -265,6 +291,13 @@ impl Run {
         self.shutdown_ends();
         self.world.postgres.turn(now_ms);
         self.world.store.turn(now_ms);
+        self.world.kafka.now_ms = now_ms;
+        if !self.world.kafka.weather.is_down {
+            for open in self.world.kafka.transactions_turn() {
+                self.world.publish(open);
+            }
+            self.world.release();
+        }
         let (before, duplicates) = (self.world.outputs, self.world.oracle.duplicates);
         self.world.outputs += self.world.kafka.turn(&mut self.world.chance, &mut self.world.oracle);
         if self.world.oracle.duplicates > duplicates {
@@ -292,11 +325,21 @@ impl Run {
                 self.each(at, Process::turn);
             }
         }
+        while let Some(at) =
+            self.processes.iter().position(|process| !process.is_frozen && process.session.exit_code() == Some(5))
+        {
+            let process = self.processes.remove(at);
+            self.world.trace(|| format!("{} was shut out", process.id));
+            self.world.figures.fenced += 1;
+            process.die(&mut self.world);
+            self.starts.push(now_ms + self.world.chance.between(1, 500));
+        }
         while let Some(at) = self.processes.iter().position(|process| process.has_drained) {
             let process = self.processes.remove(at);
             let is_clean = self.world.kafka.producers[process.producer].outstanding() == 0;
             self.world.may_duplicate |= !is_clean || process.is_cut() || self.world.kafka.weather.store_fails > 0;
             self.world.trace(|| format!("{} has ended", process.id));
+            self.world.figures.ends += 1;
             process.die(&mut self.world);
             self.starts.push(now_ms + self.world.chance.between(1, 500));
         }
@@ -329,6 +372,16 @@ impl Run {
                 {
                     self.world.postgres.create_slot();
                 }
+                // `relay checkpoint init`.
+                Kind::CheckpointMissing if !self.is_at_impostor && self.world.chance.one_in(50) => {
+                    if let Some(record) = self.initial_record() {
+                        if self.world.postgres.meddled > 0 {
+                            // A slot without a position of ours was moved: nobody can know.
+                            self.world.oracle.excuse_range(Lsn::ZERO, record.end_lsn.unwrap_or_default());
+                        }
+                        self.world.store.append(record);
+                    }
+                }
                 Kind::Gap | Kind::TimelineDiverged => {
                     let slot = self.world.postgres.slot.as_ref().map(|slot| slot.confirmed);
                     let is_named = slot.is_some_and(|lsn| fault.message.ends_with(&format!("the LSN to accept is {lsn}")));
@@ -343,6 +396,28 @@ impl Run {
                 _ => {}
             }
         }
+    }
+
+    fn initial_record(&self) -> Option<Record> {
+        let text = include_bytes!("../../fixtures/checkpoint-v1.json").trim_ascii_end();
+        let record = Record::from_json(text).ok()?;
+        let postgres = &self.world.postgres;
+        Some(Record {
+            state: RecordState::Running,
+            epoch: 1,
+            system_id: postgres.system_id.into(),
+            timeline: postgres.timeline,
+            database: "shop".into(),
+            slot: Some("relay_orders".into()),
+            end_lsn: Some(postgres.slot.as_ref()?.confirmed),
+            commit_lsn: None,
+            seq: None,
+            log_poll: None,
+            snapshot: None,
+            publication_fingerprint: String::new(),
+            config_fingerprint: "c".into(),
+            ..record
+        })
     }
 
     /// Ends every fault; then everything must be published, stored and confirmed. Returns the milliseconds that took.
@@ -380,6 +455,15 @@ impl Run {
 
     pub(crate) fn figures(&self) -> Figures {
         let strict = u64::from(!self.world.may_duplicate);
-        Figures { runs: 1, strict, duplicates: self.world.oracle.duplicates, ..self.world.figures }
+        let coordinator = &self.world.kafka.coordinator;
+        Figures {
+            runs: 1,
+            strict,
+            duplicates: self.world.oracle.duplicates,
+            commits: coordinator.commits,
+            aborts: coordinator.aborts,
+            strays: coordinator.strays_landed,
+            ..self.world.figures
+        }
     }
 }

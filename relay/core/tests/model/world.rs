@@ -1,11 +1,13 @@
 //! Server, brokers, store, oracle and time: everything outside the processes.
 
 use super::chance::Chance;
+use super::kafka::transactions::Open;
 use super::kafka::{Kafka, Store};
 use super::oracle::Oracle;
 use super::postgres::Postgres;
 use super::process::Crashed;
 use relay_core::Lsn;
+use relay_core::checkpoint::{Guarantee, Record};
 use std::collections::BTreeSet;
 
 /// What a run did, for people.
@@ -27,6 +29,20 @@ pub(crate) struct Figures {
     pub(crate) continued: u64,
     /// Runs in which nothing excused a duplicate, and there was none.
     pub(crate) strict: u64,
+    /// Exactly-once: transactions split, commits in doubt, and those of them that had happened.
+    pub(crate) splits: u64,
+    pub(crate) doubts: u64,
+    pub(crate) hidden: u64,
+    /// Replays of kept frames, frames that came again by that, and table shapes that had to wait.
+    pub(crate) replays: u64,
+    pub(crate) replayed: u64,
+    pub(crate) waits: u64,
+    pub(crate) commits: u64,
+    pub(crate) aborts: u64,
+    pub(crate) strays: u64,
+    pub(crate) fenced: u64,
+    /// Drains that came to their end.
+    pub(crate) ends: u64,
 }
 
 /// Everything outside the processes.
@@ -50,6 +66,10 @@ pub(crate) struct World {
     pub(crate) has_impostor: bool,
     /// More than one process was wanted at once.
     pub(crate) has_peers: bool,
+    /// What the next process promises.
+    pub(crate) guarantee: Guarantee,
+    /// The checkpoints were lost once.
+    pub(crate) was_wiped: bool,
     own_system_id: &'static str,
     accepted: BTreeSet<usize>,
     pub(crate) log: Option<Vec<String>>,
@@ -74,6 +94,8 @@ impl World {
             seen_meddling: 0,
             has_impostor: false,
             has_peers: false,
+            guarantee: Guarantee::AtLeastOnce,
+            was_wiped: false,
             own_system_id: "7001",
             accepted: BTreeSet::new(),
             log: None,
@@ -93,9 +115,37 @@ impl World {
         }
     }
 
+    /// A transaction is committed: its events are there for readers, and so is the record.
+    pub(crate) fn publish(&mut self, open: Open) {
+        let record = open.publish(&mut self.oracle, &mut self.kafka.parked);
+        self.trace(|| format!("a commit, with {record:?}"));
+        if let Some(record) = record {
+            if let Some(frontier) = record.frontier().filter(|_| record.timeline == self.oracle.timeline) {
+                self.check_settled(frontier.end_lsn, &record);
+            }
+            self.store.append(record);
+        }
+        self.release();
+    }
+
+    fn check_settled(&self, end_lsn: Lsn, record: &Record) {
+        assert!(self.oracle.is_settled_below(end_lsn), "stored {record:?}, {:?}", self.oracle.first_missing());
+    }
+
+    /// What stood behind an open transaction of the checkpoint topic can be read when there is none.
+    pub(crate) fn release(&mut self) {
+        if !self.kafka.coordinator.holds_checkpoints() {
+            self.store.release();
+        }
+    }
+
     pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
-            log.push(format!("{:>7} {}", self.now_ms, line()));
+            let line = line();
+            // What goes on waiting says the same again and again.
+            if log.last().is_none_or(|last| last.get(8..) != Some(&line)) {
+                log.push(format!("{:>7} {line}", self.now_ms));
+            }
         }
     }
 
@@ -134,5 +184,16 @@ impl Figures {
         self.pauses += other.pauses;
         self.continued += other.continued;
         self.strict += other.strict;
+        self.splits += other.splits;
+        self.doubts += other.doubts;
+        self.hidden += other.hidden;
+        self.replays += other.replays;
+        self.replayed += other.replayed;
+        self.waits += other.waits;
+        self.commits += other.commits;
+        self.aborts += other.aborts;
+        self.strays += other.strays;
+        self.fenced += other.fenced;
+        self.ends += other.ends;
     }
 }

@@ -6,7 +6,7 @@ use super::{Crashed, Policy, Process};
 use relay_core::session::Admission;
 
 /// The transaction being read, if it has BEGIN and END records.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Marks {
     is_on: bool,
     is_begin_due: bool,
@@ -23,6 +23,9 @@ impl Process {
     pub(super) fn begins(&mut self, world: &World) {
         let is_on = world.oracle.has_marks && !self.session.is_covered();
         self.marks = Marks { is_on, is_begin_due: is_on && !self.session.has_records(), ..Marks::default() };
+        if let Some(counted) = self.ring.counted() {
+            self.marks = Marks { count: counted.count, transaction: counted.transaction, ..self.marks };
+        }
     }
 
     pub(super) fn change(&mut self, row: &Row, world: &mut World) -> Result<bool, Crashed> {
@@ -88,6 +91,7 @@ impl Process {
 
     fn enqueue(&mut self, row: &Row, part: u8, is_dlq: bool, world: &mut World) {
         self.check_holds(world);
+        assert!(!self.control.is_committing(), "nothing is sent into a transaction that is being committed");
         world.trace(|| format!("{} sends part {part} of row {}", self.id, row.id));
         for earlier in 0..part {
             let record = RecordId::Part(row.id, earlier);

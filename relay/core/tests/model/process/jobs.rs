@@ -10,16 +10,7 @@ use relay_core::{Failure, Kind, Lsn};
 impl Process {
     pub(super) fn begin_store(&mut self, record: Record, world: &mut World) {
         assert!(self.storing.is_none(), "a checkpoint takes one store at a time");
-        let holds = self.connection.is_some_and(|id| world.postgres.holder() == Some(id) || !world.postgres.is_intact(id));
-        let is_first = record.state == RecordState::Bootstrapping;
-        let is_blind = self.read.as_ref().is_none_or(|(_, stored, ..)| stored.is_none());
-        let confirmed = world.postgres.slot.as_ref().map(|slot| slot.confirmed);
-        if is_blind && record.end_lsn == confirmed && world.postgres.meddled > 0 {
-            // A slot without a position of ours was moved: nobody can know.
-            world.oracle.excuse_range(Lsn::ZERO, record.end_lsn.unwrap_or_default());
-        }
-        assert!(is_first || holds || self.has_claimed, "a standby writes nothing");
-        assert_eq!(record.system_id, world.system_id(), "a foreign server is never written down");
+        self.check_store(&record, world);
         let durable_ms = world.now_ms + world.chance.below(40);
         let answer_at_ms = durable_ms + world.chance.below(40);
         let fails = world.chance.one_in(world.kafka.weather.store_fails);
@@ -33,8 +24,22 @@ impl Process {
         });
     }
 
+    pub(super) fn check_store(&self, record: &Record, world: &mut World) {
+        let holds = self.connection.is_some_and(|id| world.postgres.holder() == Some(id) || !world.postgres.is_intact(id));
+        let is_first = record.state == RecordState::Bootstrapping;
+        let is_blind = self.read.as_ref().is_none_or(|(_, stored, ..)| stored.is_none());
+        let confirmed = world.postgres.slot.as_ref().map(|slot| slot.confirmed);
+        if is_blind && record.end_lsn == confirmed && world.postgres.meddled > 0 {
+            // A slot without a position of ours was moved: nobody can know.
+            world.oracle.excuse_range(Lsn::ZERO, record.end_lsn.unwrap_or_default());
+        }
+        assert!(is_first || holds || self.has_claimed, "a standby writes nothing");
+        assert_eq!(record.system_id, world.system_id(), "a foreign server is never written down");
+    }
+
     /// The record's way goes on without the process.
     pub(crate) fn store_lands(&mut self, world: &mut World) {
+        self.call_lands(world);
         let Some(storing) = &mut self.storing else { return };
         if storing.durable_at_ms.is_some_and(|at_ms| world.now_ms >= at_ms) && !world.kafka.weather.is_down {
             storing.durable_at_ms = None;
@@ -46,7 +51,8 @@ impl Process {
                     world.oracle.first_missing()
                 );
             }
-            world.store.append(record);
+            let is_held = world.kafka.coordinator.holds_checkpoints();
+            world.store.append_behind(record, is_held);
         }
     }
 
@@ -81,12 +87,12 @@ impl Process {
             }
             Job::Inspect => Input::Inspected(Err(down())),
             Job::Read if world.kafka.weather.is_down => Input::CheckpointRead(Err(ReadError::Unreachable("down".into()))),
+            Job::Read if world.kafka.coordinator.holds_checkpoints() && !self.is_exact() => {
+                // Read to the end, not to where an open transaction begins.
+                Input::CheckpointRead(Err(ReadError::Unreachable("held back".into())))
+            }
             Job::Read => {
-                let winner = world.store.winner();
-                let highest = world.store.records().iter().map(|record| record.epoch).max().unwrap_or(0);
-                let timeline = winner.map_or(0, |record| record.timeline);
-                let publication = winner.map(|record| record.publication_fingerprint.clone()).unwrap_or_default();
-                self.read = Some((highest, winner.and_then(Record::frontier), timeline, publication));
+                self.note_reading(world);
                 Input::CheckpointRead(Ok(Reading::of(world.store.records().to_vec())))
             }
             Job::Publication if is_up => {
@@ -103,6 +109,15 @@ impl Process {
         };
         world.output(self.id)?;
         self.input(input, world)
+    }
+
+    /// What was read is what a start must begin from.
+    pub(super) fn note_reading(&mut self, world: &World) {
+        let winner = world.store.winner();
+        let highest = world.store.records().iter().map(|record| record.epoch).max().unwrap_or(0);
+        let timeline = winner.map_or(0, |record| record.timeline);
+        let publication = winner.map(|record| record.publication_fingerprint.clone()).unwrap_or_default();
+        self.read = Some((highest, winner.and_then(Record::frontier), timeline, publication));
     }
 
     fn hold(&mut self, start: Lsn, is_up: bool, world: &mut World) -> Result<(), Busy> {

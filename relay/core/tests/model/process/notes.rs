@@ -40,6 +40,8 @@ impl Process {
                 world.figures.rewinds += 1;
             }
             Note::GapAccepted(gap) => {
+                // Where the slot stands may be below what was published.
+                world.oracle.is_exact = false;
                 world.oracle.excuse_range(gap.from, gap.to);
                 world.accept_gap(self.id);
             }
@@ -49,6 +51,8 @@ impl Process {
                     Kind::TimelineDiverged => self.meddled > world.seen_meddling || self.meddled > self.started_after,
                     Kind::SlotMissing => world.postgres.meddled > 0,
                     Kind::CheckpointForeign => world.has_impostor,
+                    Kind::CheckpointMissing => world.was_wiped,
+                    Kind::Fenced => world.has_peers || world.now_ms > 60_000,
                     Kind::CheckpointAhead | Kind::CheckpointUnusable | Kind::SourceProtocol | Kind::Internal => false,
                     Kind::SinkRejected => world.kafka.weather.is_strict || world.kafka.refusals > 0,
                     _ => true,
@@ -56,7 +60,15 @@ impl Process {
                 assert!(is_called_for, "a false alarm: {:?}: {}", fault.kind, fault.message);
             }
             Note::Standby(_) => world.may_duplicate |= self.has_claimed,
-            Note::PublicationChanged => world.may_duplicate = true,
+            Note::PublicationChanged => {
+                // A transaction that was published in part comes again as a whole.
+                world.oracle.is_exact = false;
+                world.may_duplicate = true;
+            }
+            Note::GuaranteeChanged(_) => world.oracle.is_exact = false,
+            Note::Split(_) => world.figures.splits += 1,
+            Note::Doubt => world.figures.doubts += 1,
+            Note::Settled(has_happened) => world.figures.hidden += u64::from(has_happened),
             Note::Culprit(_) => world.figures.culprits += 1,
             _ => {}
         }

@@ -170,6 +170,7 @@ impl Process {
                 true
             }
             Item::Change(row) => self.offer(&row, world)?,
+            Item::Relation(_) => true,
         };
         if is_done {
             self.items.pop_front();
