@@ -10,7 +10,7 @@ mod snapshot;
 mod takeover;
 
 use crate::story::Mode::{self, ExactlyOnce, Log, Poll};
-use relay_tests::relay::{Fired, Relay};
+use relay_tests::relay::{self, Fired, Relay};
 use relay_tests::wait::secs;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -213,6 +213,13 @@ fn lane(mode: Mode, total: usize) -> Book {
     refusal::run(mode, &kills(Scene::Refusal, mode, total), &mut book);
     snapshot::run(mode, &kills(Scene::Snapshot, mode, total), &mut book);
     book
+}
+
+#[test]
+#[ignore = "builds relay once more"]
+fn a_build_without_the_feature_has_no_failpoint() {
+    assert!(relay::has_failpoints(&relay::binary(&[])), "the tests' own has them");
+    assert!(!relay::has_failpoints(&relay::plain_binary()));
 }
 
 #[test]
