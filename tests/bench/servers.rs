@@ -36,6 +36,9 @@ impl Servers {
         let recvlogical = recvlogical::find()?;
         // The harness builds in the profile of this program, which is release under `cargo bench`.
         let relay = settings.binary.clone().unwrap_or_else(|| relay_tests::relay::binary(&[]));
+        if relay_tests::relay::has_failpoints(&relay) {
+            return Err(format!("{} has failpoints: a release has none, and they cost time", relay.display()));
+        }
         let db = Postgres::builder(settings.version)
             .setting("autovacuum", "off")
             .setting("max_wal_size", "16GB")

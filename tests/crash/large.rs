@@ -30,8 +30,7 @@ fn numbers(topic: &str) -> Vec<(u64, String)> {
     records.iter().map(pair).collect()
 }
 
-/// D1, D6: a COPY of many rows is cut in the middle by a death, with a part of it stored as done; the publication is changed, or not, before
-/// the next start.
+/// D1, D6: a COPY of many rows is cut in the middle by a death, with a part of it stored as done; then the publication is changed, or not.
 #[test]
 fn a_large_transaction_cut_in_the_middle_goes_on_behind_what_is_stored_or_comes_whole() {
     let kafka = Kafka::shared();
@@ -112,7 +111,7 @@ fn a_large_transaction_cut_in_the_middle_goes_on_behind_what_is_stored_or_comes_
 #[test]
 fn a_transaction_larger_than_memory_passes_through_it() {
     let kafka = Kafka::shared();
-    for mode in Mode::all() {
+    for mode in Mode::all().filter(|mode| *mode != Mode::Poll) {
         let db = Postgres::start(Version::V18);
         let outbox = db.prepare_outbox(&format!("huge{}", mode.name()));
         db.prepare_for_poll(&outbox);
@@ -120,7 +119,7 @@ fn a_transaction_larger_than_memory_passes_through_it() {
         let builder = Builder::new(&outbox.pipeline).url(&db.url("relay")).brokers(&kafka.brokers()).table(&outbox.table);
         let mut relay = mode.apply(builder.toml(QUICK)).toml("delivery.in_flight = \"16MiB\"").spawn();
         relay.until_state("streaming", secs(60));
-        let rows = 60_000_u64;
+        let rows = 40_000_u64;
         relay.plan(&format!("after-produce=abort@{}", rows / 2)).start_again().until_state("streaming", secs(60));
         db.sql(&format!(
             "INSERT INTO {} (topic, key, type, payload) SELECT '{topic}', 'k' || n % 5, 'Written', \
@@ -129,7 +128,7 @@ fn a_transaction_larger_than_memory_passes_through_it() {
         ));
         assert!(relay.until_aborted(secs(120)).is_some(), "it dies in the middle");
         relay.plan("").start_again().until_state("streaming", secs(60));
-        // Offsets first: reading 240 MB again and again is not what is tested. Exactly-once takes some for its markers.
+        // Offsets first: reading 160 MB again and again is not what is tested. Exactly-once takes some for its markers.
         let ends = || -> i64 { (0..4).map(|partition| kafka.end_offset(&topic, partition)).sum() };
         until("most of it", secs(240), || (ends() >= rows as i64).then_some(()));
         let mut numbers = Vec::new();

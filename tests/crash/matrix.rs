@@ -10,7 +10,7 @@ mod snapshot;
 mod takeover;
 
 use crate::story::Mode::{self, ExactlyOnce, Log, Poll};
-use relay_tests::relay::{Fired, Relay};
+use relay_tests::relay::{self, Fired, Relay};
 use relay_tests::wait::secs;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -152,11 +152,7 @@ impl fmt::Display for Book {
 /// The kills of a scene in a mode, when a table of so many cells has `total` of them: each of its points at least once, the later rounds
 /// first where the division leaves a rest.
 fn kills(scene: Scene, mode: Mode, total: usize) -> Vec<Kill> {
-    let cells: Vec<(&Row, Mode)> = MATRIX
-        .iter()
-        .flat_map(|row| row.modes.iter().map(move |&mode| (row, mode)))
-        .filter(|(_, mode)| mode.is_built())
-        .collect();
+    let cells: Vec<(&Row, Mode)> = MATRIX.iter().flat_map(|row| row.modes.iter().map(move |&mode| (row, mode))).collect();
     let mut kills: Vec<(usize, Kill)> = Vec::new();
     for (at, (row, its)) in cells.iter().enumerate() {
         let rounds = total / cells.len() + usize::from(at < total % cells.len());
@@ -187,11 +183,11 @@ fn died(relay: &mut Relay, point: &str) -> Fired {
 
 #[test]
 fn no_kill_at_any_failpoint_loses_or_reorders() {
-    let cells: usize = MATRIX.iter().map(|row| row.modes.iter().filter(|mode| mode.is_built()).count()).sum();
+    let cells: usize = MATRIX.iter().map(|row| row.modes.len()).sum();
     let total = std::env::var("RELAY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(cells);
     let started = Instant::now();
     let book = std::thread::scope(|scope| {
-        let modes = ALL.iter().copied().filter(|mode| mode.is_built());
+        let modes = Mode::all();
         let lanes: Vec<_> = modes.map(|mode| scope.spawn(move || lane(mode, total))).collect();
         lanes.into_iter().fold(Book::default(), |mut book, lane| {
             match lane.join() {
@@ -217,6 +213,13 @@ fn lane(mode: Mode, total: usize) -> Book {
     refusal::run(mode, &kills(Scene::Refusal, mode, total), &mut book);
     snapshot::run(mode, &kills(Scene::Snapshot, mode, total), &mut book);
     book
+}
+
+#[test]
+#[ignore = "builds relay once more"]
+fn a_build_without_the_feature_has_no_failpoint() {
+    assert!(relay::has_failpoints(&relay::binary(&[])), "the tests' own has them");
+    assert!(!relay::has_failpoints(&relay::plain_binary()));
 }
 
 #[test]

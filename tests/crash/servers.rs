@@ -57,9 +57,7 @@ fn postgresql_killed_stopped_and_restarted_loses_nothing() {
 /// C1: the window is kept, and the stream goes on behind what was received whole.
 #[test]
 fn a_fast_restart_of_postgresql_repeats_nothing() {
-    for (version, mode) in
-        [Version::V15, Version::V18].into_iter().flat_map(|version| Mode::all().map(move |mode| (version, mode)))
-    {
+    for (version, mode) in [(Version::V15, Mode::Log), (Version::V18, Mode::ExactlyOnce), (Version::V18, Mode::Log)] {
         let mut db = Postgres::builder(version).durable().start();
         let kafka = Kafka::shared();
         let outbox = db.prepare_outbox(&format!("fast{}{}", version as u32, mode.name()));

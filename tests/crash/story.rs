@@ -29,13 +29,8 @@ shutdown.grace = "10s"
 // === impl Mode ===
 
 impl Mode {
-    /// All that this build has.
     pub(crate) fn all() -> impl Iterator<Item = Mode> {
-        [Mode::Log, Mode::ExactlyOnce, Mode::Poll].into_iter().filter(|mode| mode.is_built())
-    }
-
-    pub(crate) fn is_built(self) -> bool {
-        true
+        [Mode::Log, Mode::ExactlyOnce, Mode::Poll].into_iter()
     }
 
     /// As part of a pipeline's name.

@@ -161,8 +161,8 @@ fn a_frozen_leaders_late_deliveries_are_duplicates_or_fenced() {
         leader.pause();
         kafka.proxy().disarm();
         if mode == Mode::Poll {
-            // What idle_session_timeout does after 30 s. A walsender is left to its timeout: one that is terminated while its socket is full
-            // hangs on its own last words.
+            // What idle_session_timeout does after 30 s. A walsender is left to its timeout: one that is terminated while its socket is
+            // full hangs on its own last words.
             db.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted");
         }
         heir.until_state("streaming", secs(60));

@@ -340,6 +340,18 @@ pub fn binary(features: &[&str]) -> PathBuf {
     built.get_or_insert_default().entry(features.clone()).or_insert_with(|| build(&features)).clone()
 }
 
+/// Whether a binary knows failpoints: the name of their variable is in it.
+pub fn has_failpoints(binary: &Path) -> bool {
+    let bytes = std::fs::read(binary).unwrap_or_else(|e| panic!("read {}: {e}", binary.display()));
+    let name = b"RELAY_FAILPOINTS";
+    bytes.windows(name.len()).any(|window| window == name)
+}
+
+/// A binary with just these features, as a release has them; see [`binary`].
+pub fn plain_binary() -> PathBuf {
+    build("")
+}
+
 fn build(features: &str) -> PathBuf {
     let start = Instant::now();
     let exe = std::env::current_exe().expect("a test knows its own path");

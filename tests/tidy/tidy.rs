@@ -311,3 +311,16 @@ fn links_lead_somewhere() {
     );
     assert_eq!(findings(has_whole_links, "docs/x.md", "# One word\n[a](#one-word) [b](https://example.com/x)\n"), 0);
 }
+
+#[test]
+fn scenarios_name_tests_that_are_there() {
+    let matrix = fs::read_to_string(root().join("docs/crash-matrix.md")).unwrap();
+    let tests: String =
+        ["tests", "relay/core/tests"].iter().flat_map(|folder| files(folder, &["rs"])).map(|file| file.text).collect();
+    let rows = matrix.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 4);
+    let named: Vec<&str> =
+        rows.skip(1).filter_map(|row| row.rsplit('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(named.len() > 30, "the table is not found: {named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !tests.contains(&format!("fn {name}()"))).collect();
+    assert!(missing.is_empty(), "docs/crash-matrix.md names tests that are not there: {missing:?}");
+}

@@ -285,7 +285,7 @@ impl Config {
             client.set(property, value);
         }
         if self.is_exactly_once {
-            // The only way to hear of every loss of the coordinator's connection. A few lines a connection, which the log's level holds back.
+            // The only way to hear of every loss of the coordinator's connection. A few lines a connection, for which the log has a level.
             let debug = self.properties.get("debug").map_or("broker".to_owned(), |debug| format!("{debug},broker"));
             client.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         }

@@ -25,8 +25,8 @@ const LATE_MS: i64 = 5_000;
 
 /// The costs of deaths in the order of time, from a topic whose timestamps are those of appending.
 ///
-/// A record that comes again is charged to the death of the process that had sent it before: the first death after that. It is old if it had
-/// been appended more than `covered_ms` earlier.
+/// A record that comes again is charged to the death of the process that had sent it before: the first death after that. It is old if it
+/// had been appended more than `covered_ms` earlier.
 pub(super) fn of(records: &[Rec], deaths: &[Death], covered_ms: i64) -> Vec<Cost> {
     let mut costs = vec![Cost::default(); deaths.len()];
     let mut appended: HashMap<u64, i64> = HashMap::new();

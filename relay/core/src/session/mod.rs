@@ -212,15 +212,15 @@ pub enum Order {
     /// everything sent is acknowledged by then, and nothing is sent before the answer. Only a record in state
     /// [`RecordState::Bootstrapping`] is written plainly, outside of any transaction, in both guarantees.
     Store(Box<Record>),
-    /// Exactly-once: shut every older client out (`init_transactions`), commit a marker in a first transaction, and read the checkpoint store
-    /// as committed up to that marker. The answer is [`Input::CheckpointRead`], without the marker. Comes right behind each
+    /// Exactly-once: shut every older client out (`init_transactions`), commit a marker in a first transaction, and read the checkpoint
+    /// store as committed up to that marker. The answer is [`Input::CheckpointRead`], without the marker. Comes right behind each
     /// [`Order::Renew`], with the slot held.
     Fence,
     /// Exactly-once: abort the open Kafka transaction, if there is one. Comes when nothing is outstanding, and is always answered.
     Abort,
-    /// Exactly-once, reading the log: the frames that [`Session::kept`] said yes to since the last durable [`Order::Store`] come again, through
-    /// the same path, and then the connection goes on where it stands. Each is told to [`Session::kept`] again. When the ring begins inside a
-    /// source transaction, its Begin comes first, and what the driver counts by itself of that transaction is as it was at the store.
+    /// Exactly-once, reading the log: the frames that [`Session::kept`] said yes to since the last durable [`Order::Store`] come again,
+    /// through the same path, and then the connection goes on where it stands. Each is told to [`Session::kept`] again. When the ring begins
+    /// inside a source transaction, its Begin comes first, and what the driver counts by itself of that transaction is as it was at the store.
     Replay,
     /// Remove the records of older epochs.
     Retire(Vec<String>),

@@ -1,4 +1,4 @@
-//! Exactly-once over the log: a crash at every output, requests to Kafka that are lost, late or done twice, and peers that shut each other out.
+//! Exactly-once over the log: a crash at every output, requests to Kafka lost, late or done twice, and peers that shut each other out.
 
 use crate::model::chance::Chance;
 use crate::model::kafka::Weather;

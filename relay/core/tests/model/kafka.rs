@@ -7,7 +7,7 @@ use super::oracle::{Excuse, Oracle, RecordId, Row};
 use relay_core::checkpoint::Record;
 use relay_core::sink::PurgeScope;
 use relay_core::window::FailureKind;
-use relay_core::{Acks, Failure, Ticket};
+use relay_core::{Acks, Failure, Lsn, Ticket};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use transactions::{Coordinator, Trouble};
@@ -460,6 +460,11 @@ impl Store {
         } else {
             self.append(record);
         }
+    }
+
+    /// The furthest of the records that are durable and cannot be read yet.
+    pub(crate) fn held_back(&self) -> Option<Lsn> {
+        self.held_back.iter().filter_map(|record| record.end_lsn).max()
     }
 
     /// No transaction is open any more.

@@ -109,8 +109,12 @@ impl Stream {
                     }
                     fail_point!("after-checkpoint" if result.is_ok());
                     // The two records of a start: while nothing is held yet, and while the slot is held and nothing is sent.
-                    fail_point!("bootstrap-record" if self.session.state() == relay_core::session::State::Connecting && !self.session.is_leader());
-                    fail_point!("epoch-write" if self.session.state() == relay_core::session::State::Connecting && self.session.is_leader());
+                    fail_point!(
+                        "bootstrap-record" if self.session.state() == relay_core::session::State::Connecting && !self.session.is_leader()
+                    );
+                    fail_point!(
+                        "epoch-write" if self.session.state() == relay_core::session::State::Connecting && self.session.is_leader()
+                    );
                 }
                 Some(Input::CheckpointRead(Ok(_))) => self.metrics.fenced(),
                 _ => {}
