@@ -29,7 +29,7 @@ fn play(
     run.world.crash_at = crash_at;
     run.world.heap.lag_ms = scenario.lag_ms;
     run.world.topic.is_exact = scenario.is_exact;
-    run.world.repeats =
+    run.world.topic.repeats =
         scenario.mode == SnapshotMode::Always || scenario.plan.iter().any(|(_, event)| matches!(event, Event::Request(_)));
     let result = catch_unwind(AssertUnwindSafe(|| {
         for &(at_ms, event) in &scenario.plan {

@@ -233,10 +233,9 @@ impl Process {
             }
             Order::Mark(number) => self.later(Job::High(number), world),
             Order::Note(Note::SnapshotTableAgain(_)) => {
-                world.topic.read_again();
+                world.topic.repeats = true;
                 world.figures.restarts += 1;
             }
-            Order::Note(Note::SnapshotBegins { .. }) if world.repeats => world.topic.read_again(),
             Order::Note(_) => {}
         }
         world.output()

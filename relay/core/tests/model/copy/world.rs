@@ -58,8 +58,6 @@ pub(crate) struct World {
     pub(crate) mode: SnapshotMode,
     pub(crate) refuses: u64,
     pub(crate) fails: bool,
-    /// Several snapshots are taken of one table.
-    pub(crate) repeats: bool,
     pub(crate) crash_at: Option<u64>,
     pub(crate) outputs: u64,
     pub(crate) figures: Figures,
@@ -116,7 +114,6 @@ impl Run {
             mode,
             refuses: 0,
             fails: false,
-            repeats: false,
             crash_at: None,
             outputs: 0,
             figures: Figures { runs: 1, ..Figures::default() },
