@@ -378,8 +378,11 @@ impl Examination<'_> {
             Ok(_) => {}
         }
         if self.findings.len() == before {
-            let observed = format!("transactions of up to {} s, and their log has {} replicas", wanted.as_secs(), log.replicas);
-            self.findings.push(Finding::ok("KF012", observed));
+            let log = match log.code {
+                Code::NoError => format!("their log has {} replicas", log.replicas),
+                _ => "their log comes with the first one".to_owned(),
+            };
+            self.findings.push(Finding::ok("KF012", format!("transactions of up to {} s, and {log}", wanted.as_secs())));
         }
     }
 
