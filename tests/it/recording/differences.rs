@@ -5,8 +5,8 @@
 //!
 //! - `reason` is the row of [`super::reasons`] that allows it;
 //! - `topic`, `path` and `records` tell where: numbers count the records of Debezium's topic on that path;
-//! - `place` is a member of key, value, a schema or the headers, as [`super::leaves`] names it, or `record`: one has the whole record alone;
-//! - `debezium` and `relay` are what stands there, as text; nothing there, no member. Debezium's is shortened, since it is recorded.
+//! - `place` is a member of key, value, a schema or the headers, as [`super::leaves`] names it; `record` alone is the whole record;
+//! - `debezium` and `relay` are what stands there, as text; nothing there, no member. Debezium's is shortened.
 
 use super::golden::Line;
 use super::leaves::{Leaf, leaves};

@@ -103,7 +103,7 @@ fn hold(version: Version, compat: &'static str) {
         relays.extend(sets.iter().map(|set| relay(&db, set, compat)));
         for (relay, set) in relays[first..].iter_mut().zip(sets) {
             relay.until_state("streaming", PATIENCE);
-            // The statements come behind the snapshot, as for Debezium: a TRUNCATE before it is read takes a table's rows out of the export.
+            // The statements come behind the snapshot, as for Debezium: a TRUNCATE before it is read empties a table's export.
             until(&format!("the snapshot of {}", set.name), PATIENCE, || relay.try_status()?["snapshot"].is_null().then_some(()));
         }
     }

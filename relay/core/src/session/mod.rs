@@ -218,9 +218,9 @@ pub enum Order {
     Fence,
     /// Exactly-once: abort the open Kafka transaction, if there is one. Comes when nothing is outstanding, and is always answered.
     Abort,
-    /// Exactly-once, reading the log: the frames that [`Session::kept`] said yes to since the last durable [`Order::Store`] come again,
-    /// through the same path, and then the connection goes on where it stands. Each is told to [`Session::kept`] again. When the ring begins
-    /// inside a source transaction, its Begin comes first, and what the driver counts by itself of that transaction is as it was at the store.
+    /// Exactly-once, reading the log: the frames that [`Session::kept`] said yes to since the last durable [`Order::Store`] come
+    /// again, through the same path, and then the connection goes on where it stands. Each is told to [`Session::kept`] again. When the
+    /// ring begins inside a source transaction, its Begin comes first, and the driver's own counts of it are as they were at the store.
     Replay,
     /// Remove the records of older epochs.
     Retire(Vec<String>),
