@@ -30,6 +30,16 @@ fn committed(topic: &str) -> Vec<Rec> {
     read_all(&Kafka::shared().brokers(), &[topic], Isolation::Committed)
 }
 
+/// Waits until all that was written is there, and one event more: what was still to come would come twice. Then judges it.
+#[track_caller]
+fn settle(scene: &Scene, relay: &mut Relay, to: u64) {
+    relay.until_state("streaming", secs(60));
+    scene.numbers(to as usize, secs(60));
+    scene.write(to + 1, to + 1);
+    scene.numbers(to as usize + 1, secs(30));
+    check(&scene.topic, to + 1);
+}
+
 /// The committed view has each number once, and those of one key in the order written.
 #[track_caller]
 fn check(topic: &str, to: u64) {
@@ -83,19 +93,14 @@ fn kills_leave_nothing_twice_and_nothing_out() {
         relay.kill_9();
         relay.start_again();
     }
-    relay.until_state("streaming", secs(60));
-    scene.numbers(to as usize, secs(60));
-    // Whatever is still to come would come twice.
-    scene.write(to + 1, to + 1);
-    scene.numbers(to as usize + 1, secs(30));
-    check(&scene.topic, to + 1);
+    settle(&scene, &mut relay, to);
 }
 
 #[test]
 fn a_lost_connection_to_the_server_and_a_drain_repeat_nothing() {
     let scene = Scene::new("exactcut", Version::V18);
     let proxy = Proxy::start(scene.db.port());
-    let url = scene.db.url("relay").replace(&scene.db.port().to_string(), &proxy.port().to_string());
+    let url = scene.db.url_through("relay", proxy.port());
     let mut relay = exactly(&scene).toml(SMALL).url(&url).spawn();
     relay.until_state("streaming", secs(60));
     let mut to = 0;
@@ -226,11 +231,7 @@ fn ticks_are_exactly_once_too_and_claims_are_refused() {
         relay.kill_9();
         relay.start_again();
     }
-    relay.until_state("streaming", secs(60));
-    scene.numbers(to as usize, secs(60));
-    scene.write(to + 1, to + 1);
-    scene.numbers(to as usize + 1, secs(30));
-    check(&scene.topic, to + 1);
+    settle(&scene, &mut relay, to);
 
     let claims = "order = \"claim(seq)\"\nafter_publish = \"delete\"\n";
     let file = format!("{poll}{EXACTLY}[[outbox]]\ntable = \"{}\"\n{claims}", scene.outbox.table);
