@@ -272,8 +272,10 @@ impl Session {
     }
 
     pub(super) fn drain(&mut self, deadline_ms: u64, read_to: Option<Lsn>) {
-        if self.drain.is_none() {
-            self.drain = Some(Drain { deadline_ms, read_to, waits_since_ms: None });
+        match &mut self.drain {
+            // One that is under way by itself has no deadline; a signal brings one.
+            Some(drain) => drain.deadline_ms = drain.deadline_ms.min(deadline_ms),
+            None => self.drain = Some(Drain { deadline_ms, read_to, waits_since_ms: None }),
         }
         self.drain_step();
     }

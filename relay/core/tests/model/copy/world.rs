@@ -31,6 +31,8 @@ pub(crate) enum Event {
     Refuse(u64),
     /// The answers to a chunk's questions are errors from now on, or no more.
     ChunksFail(bool),
+    /// Somebody else has the slot from now on, once it is free, or no more.
+    Occupy(bool),
 }
 
 /// What runs did.
@@ -58,6 +60,7 @@ pub(crate) struct World {
     pub(crate) mode: SnapshotMode,
     pub(crate) refuses: u64,
     pub(crate) fails: bool,
+    pub(crate) is_occupied: bool,
     pub(crate) crash_at: Option<u64>,
     pub(crate) outputs: u64,
     pub(crate) figures: Figures,
@@ -114,6 +117,7 @@ impl Run {
             mode,
             refuses: 0,
             fails: false,
+            is_occupied: false,
             crash_at: None,
             outputs: 0,
             figures: Figures { runs: 1, ..Figures::default() },
@@ -147,6 +151,7 @@ impl Run {
             Event::Rewrite(table, is_truncate) => heap.rewrite(*now_ms, table, is_truncate, chance),
             Event::Refuse(refuses) => self.world.refuses = refuses,
             Event::ChunksFail(fails) => self.world.fails = fails,
+            Event::Occupy(is_occupied) => self.world.is_occupied = is_occupied,
             Event::Kill => self.kill(),
             Event::Cut => {
                 let fault = Fault { kind: Kind::SourceLost, message: "cut".into() };
@@ -194,7 +199,7 @@ impl Run {
     pub(crate) fn heal(&mut self) {
         let World { heap, chance, now_ms, .. } = &mut self.world;
         heap.finish_writers(*now_ms, chance);
-        self.world.fails = false;
+        (self.world.fails, self.world.is_occupied) = (false, false);
         let until_ms = self.world.now_ms + 400_000;
         while self.world.mode == SnapshotMode::Only && !self.has_ended {
             self.turn();
