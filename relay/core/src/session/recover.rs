@@ -338,19 +338,3 @@ impl Session {
         self.phase = Phase::Ended;
     }
 }
-
-// === impl AfterRewind ===
-
-impl AfterRewind {
-    /// Of two ends that are demanded while a rewind is under way, the harder one wins.
-    fn hardness(self) -> u8 {
-        match self {
-            AfterRewind::Stream => 0,
-            AfterRewind::RenewAndStream => 1,
-            AfterRewind::StartOver => 2,
-            AfterRewind::StandBy => 3,
-            AfterRewind::Stop { .. } => 4,
-            AfterRewind::End => 5,
-        }
-    }
-}
