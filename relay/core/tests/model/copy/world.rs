@@ -1,6 +1,7 @@
 //! Everything outside the process, and one run of it.
 
 use super::super::chance::Chance;
+use super::super::journal::Journal;
 use super::super::kafka::Store;
 use super::heap::Heap;
 use super::process::Process;
@@ -64,7 +65,7 @@ pub(crate) struct World {
     pub(crate) crash_at: Option<u64>,
     pub(crate) outputs: u64,
     pub(crate) figures: Figures,
-    log: Option<Vec<String>>,
+    pub(crate) journal: Journal,
 }
 
 #[derive(Debug)]
@@ -86,14 +87,7 @@ impl World {
     }
 
     pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            log.push(format!("{:>7} {}", self.now_ms, line()));
-        }
-    }
-
-    pub(crate) fn print_trace(&self) {
-        let log = self.log.as_deref().unwrap_or_default();
-        log[log.len().saturating_sub(300)..].iter().for_each(|line| eprintln!("{line}"));
+        self.journal.note(self.now_ms, line);
     }
 }
 
@@ -121,7 +115,7 @@ impl Run {
             crash_at: None,
             outputs: 0,
             figures: Figures { runs: 1, ..Figures::default() },
-            log: is_traced.then(Vec::new),
+            journal: Journal::new(is_traced),
         };
         Self { world, process: None, start_at_ms: 0, next: 1, has_ended: false }
     }
