@@ -18,6 +18,8 @@ use fence::Doubt;
 
 /// A transaction stays open for so long, if need be, to have the end of the source transaction in it.
 const WHOLE_MS: u64 = 1_000;
+/// How long a commit waits for the rest of a change whose first records are acknowledged.
+const REST_MS: u64 = 1_000;
 /// The source counts as idle when it has had nothing for so long.
 const IDLE_MS: u64 = 5;
 
@@ -42,6 +44,11 @@ pub(super) struct Transaction {
     pub(super) needs_fence: bool,
     /// To stop for, once what was sent is committed.
     stop: Option<Fault>,
+    /// Since when a commit waits for nothing but the rest of a change.
+    rest_since_ms: Option<u64>,
+    /// The change there, and what is behind it, goes into a transaction of its own: its rest did not come, and all that was sent before it
+    /// would wait with it.
+    cut_before: Option<(Lsn, u64)>,
     pub(super) kept: Kept,
 }
 
@@ -62,7 +69,7 @@ impl Transaction {
 
     /// It is over, whichever way.
     fn end(&mut self) {
-        (self.since_ms, self.idle_since_ms, self.is_closing) = (None, None, false);
+        (self.since_ms, self.idle_since_ms, self.rest_since_ms, self.is_closing) = (None, None, None, false);
         (self.events, self.bytes) = (0, 0);
         self.stop = None;
     }
@@ -81,7 +88,7 @@ impl Transaction {
     /// A start: nothing is known of any transaction.
     pub(super) fn start_over(&mut self) {
         self.end();
-        (self.doubt, self.committing) = (None, None);
+        (self.doubt, self.committing, self.cut_before) = (None, None, None);
         self.needs_fence = true;
     }
 }
@@ -113,7 +120,16 @@ impl Session {
         if self.progress.is_under_way() {
             return false;
         }
-        !(self.transaction.is_closing || self.is_transaction_full()) || self.is_inside_change()
+        !(self.transaction.is_closing || self.is_transaction_full() || self.is_at_cut()) || self.is_inside_change()
+    }
+
+    /// Whether what is open is to be committed before the change at hand.
+    #[inline]
+    fn is_at_cut(&self) -> bool {
+        self.transaction.cut_before.is_some()
+            && self.transaction.cut_before == self.flow.place()
+            && self.transaction.is_open()
+            && !self.is_inside_change()
     }
 
     #[inline]
@@ -157,16 +173,34 @@ impl Session {
             is_news = frontier != self.progress.stored || self.copying.is_unstored();
             is_news && self.is_store_due()
         };
-        self.transaction.is_closing |= is_due || self.is_transaction_full();
+        self.transaction.is_closing |= is_due || self.is_transaction_full() || self.is_at_cut();
         if !is_news {
             self.progress.is_forced &= !self.window.is_empty();
             // There is nothing to say, unless what is kept shall begin anew.
             self.transaction.is_closing &= self.transaction.kept.bytes.is_some_and(|bytes| bytes > 0);
         }
-        if self.transaction.is_closing && self.window.events() == 0 && !self.is_inside_change() {
+        if !self.transaction.is_closing || self.window.events() > 0 {
+            self.transaction.rest_since_ms = None;
+        } else if self.is_inside_change() {
+            self.commit_without_rest(frontier);
+        } else {
             self.progress.is_forced = false;
             self.store(RecordState::Running, frontier);
         }
+    }
+
+    /// A change is acknowledged in part, and a commit would tear it. Where its rest is long in coming (it is poison, its topic is missing),
+    /// all is taken back, and what comes before it is committed without it.
+    fn commit_without_rest(&mut self, frontier: Frontier) {
+        let since_ms = *self.transaction.rest_since_ms.get_or_insert(self.now_ms);
+        if self.now_ms < since_ms + REST_MS || frontier == self.progress.stored || self.phase != Phase::Streaming {
+            return;
+        }
+        let has_whole = |commit_lsn| frontier.inside.is_some_and(|inside| inside.commit_lsn == commit_lsn);
+        // Where nothing whole of its source transaction is sent, that transaction's BEGIN may be.
+        self.transaction.cut_before =
+            self.flow.place().map(|(commit_lsn, seq)| (commit_lsn, if has_whole(commit_lsn) { seq } else { 0 }));
+        self.rewind_because(Cause::Source);
     }
 
     /// A record is on its way into the transaction, or being the whole of it.
@@ -209,6 +243,7 @@ impl Session {
             self.attempts = 0;
         }
         self.transaction.end();
+        self.transaction.cut_before = None;
         let kept = &mut self.transaction.kept;
         (kept.bytes, kept.origin) = (kept.after.take(), kept.origin_after);
         self.is_committed(frontier, acknowledged);
@@ -340,7 +375,9 @@ impl Session {
     /// Whether a stop waits: what was sent before is committed first, or each later look would send it, and abort it, again.
     pub(super) fn stops_later(&mut self, fault: &Fault) -> bool {
         let is_open = self.is_exactly_once() && self.phase == Phase::Streaming && self.transaction.is_open();
-        if !is_open || fault.kind == Kind::Fenced || self.is_inside_change() {
+        // Of a change alone that is sent in part nothing can be committed.
+        let is_all_part = self.is_inside_change() && self.window.events() == 0 && self.window.frontier() == self.progress.stored;
+        if !is_open || is_all_part || fault.kind == Kind::Fenced {
             return false;
         }
         self.transaction.is_closing = true;

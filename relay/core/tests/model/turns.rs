@@ -451,3 +451,45 @@ fn the_earlier_of_two_deadlines_counts() {
     desk.tick(2_000);
     assert!(desk.session.is_ended());
 }
+
+/// The rest of a change is poison, or its topic is missing: what was committed before it in the source is published all the same.
+#[test]
+fn a_change_that_stays_in_part_holds_nothing_back_that_comes_before_it() {
+    for stops in [false, true] {
+        let mut desk = Desk::streaming_exactly();
+        // A BEGIN is sent, and the change behind it cannot be.
+        let begin = |desk: &mut Desk| {
+            let ticket = desk.session.next_ticket();
+            desk.session.sent_beside(10);
+            desk.acks.done(ticket);
+        };
+        let tickets = desk.transaction(200, 1);
+        desk.acks.done(tickets[0]);
+        desk.session.begin(Lsn(300), 0).expect("in order");
+        begin(&mut desk);
+        if stops {
+            desk.session.input(Input::Stop(fault(Kind::Unrouted)));
+        }
+        desk.until(|order| matches!(order, Order::Abort));
+        desk.session.input(Input::Aborted(Ok(())));
+        // This driver keeps nothing: all of it comes again by another connection.
+        desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+        let tickets = desk.transaction(200, 1);
+        desk.acks.done(tickets[0]);
+        desk.session.begin(Lsn(300), 0).expect("in order");
+        assert!(!desk.session.has_room(10), "a commit comes first");
+        let Order::Store(record) = desk.until(|order| matches!(order, Order::Store(_))) else { unreachable!() };
+        assert_eq!((record.end_lsn, record.commit_lsn), (Some(Lsn(205)), None));
+        desk.session.input(Input::Stored(Ok(())));
+        assert!(desk.session.has_room(10));
+        begin(&mut desk);
+        desk.tick(10);
+        if stops {
+            desk.session.input(Input::Stop(fault(Kind::Unrouted)));
+            assert_eq!(desk.session.state(), State::Failed, "there is nothing more to commit");
+        }
+        (0..100).for_each(|_| desk.tick(50));
+        let ends = |order: &Order| matches!(order, Order::Note(Note::Rewinding(_)) | Order::Store(_));
+        assert!(stops || !desk.orders().iter().any(ends), "once is enough");
+    }
+}
