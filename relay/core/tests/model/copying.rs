@@ -28,6 +28,7 @@ fn play(
     let mut run = Run::new(seed, scenario.mode, scenario.has_slot, is_traced);
     run.world.crash_at = crash_at;
     run.world.heap.lag_ms = scenario.lag_ms;
+    run.world.has_late_answers = seed.is_multiple_of(2);
     run.world.topic.is_exact = scenario.is_exact;
     run.world.topic.repeats =
         scenario.mode == SnapshotMode::Always || scenario.plan.iter().any(|(_, event)| matches!(event, Event::Request(_)));

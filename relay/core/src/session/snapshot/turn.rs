@@ -57,6 +57,17 @@ impl Session {
         self.copying.rereads
     }
 
+    /// Whether the answer to the question of that number is waited for. One that comes later than the session could wait must leave what the
+    /// driver keeps of a newer question alone.
+    #[must_use]
+    pub fn awaits(&self, number: u64) -> bool {
+        match &self.copying.step {
+            Step::Listing(asked) | Step::Looking(asked) => *asked == number,
+            Step::Reading(chunk) | Step::Marking(chunk, _) => chunk.number == number,
+            Step::Idle | Step::Pause { .. } | Step::Exporting(_) | Step::Emitting(..) => false,
+        }
+    }
+
     /// Whether the snapshot that the new slot exported is to be kept: it is being read, or will be.
     #[must_use]
     pub fn needs_export(&self) -> bool {

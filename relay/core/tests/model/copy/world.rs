@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) refuses: u64,
     pub(crate) fails: bool,
     pub(crate) is_occupied: bool,
+    /// What reads a chunk goes on when the stream is left, and answers late.
+    pub(crate) has_late_answers: bool,
     pub(crate) crash_at: Option<u64>,
     pub(crate) outputs: u64,
     pub(crate) figures: Figures,
@@ -112,6 +114,7 @@ impl Run {
             refuses: 0,
             fails: false,
             is_occupied: false,
+            has_late_answers: false,
             crash_at: None,
             outputs: 0,
             figures: Figures { runs: 1, ..Figures::default() },
