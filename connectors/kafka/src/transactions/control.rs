@@ -107,8 +107,8 @@ impl Worker {
         self.reader.read_to(&marker)
     }
 
-    /// Waits until the client before is gone. Where records timed out librdkafka asks for a higher epoch by itself, again and again until it is
-    /// answered, and a broker that finds a transaction open then fences whose it is: it does not look at the epoch that asks.
+    /// Waits until the client before is gone. Where records timed out librdkafka asks for a higher epoch by itself, again and again until
+    /// it is answered, and a broker that finds a transaction open then fences whose it is: it does not look at the epoch that asks.
     fn await_end(&self, number: u64) {
         let deadline = Instant::now() + END_TIMEOUT;
         while self.before.strong_count() > 0 && Instant::now() < deadline && self.wanted.load(Ordering::Acquire) == number {

@@ -84,7 +84,8 @@ impl Session {
         Ok((PollPosition::at(pair.snapshot), stored_end))
     }
 
-    /// An instance that reads the log does not know the polling lock, so its slot tells of it. Asked before anything that would shut it out.
+    /// An instance that reads the log does not know the polling lock, so its slot tells of it. Asked before anything that would shut it
+    /// out.
     ///
     /// # Errors
     /// It is at work.
