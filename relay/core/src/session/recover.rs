@@ -82,6 +82,10 @@ impl Session {
                 self.transaction.needs_fence = true;
                 return self.rewind(AfterRewind::RenewAndStream);
             }
+            // Said once: each event of the lost transaction comes back with it.
+            (Phase::Rewinding { .. }, FailureKind::Fenced) if self.fault.as_ref().is_some_and(|it| it.kind == Kind::Fenced) => {
+                return;
+            }
             (Phase::Rewinding { .. }, FailureKind::Fenced) => {}
             (Phase::Rewinding { .. }, _) => return,
             _ => {}

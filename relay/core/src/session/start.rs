@@ -108,7 +108,10 @@ impl Session {
             // Another instance has brought the log on its way.
             (Reads::Poll { ends_in_log: true, .. }, Some(false) | None) => self.switch(),
             (Reads::Log, _) if is_first => self.choose_slot(false),
-            (Reads::Poll { .. }, _) if is_first => self.hold(Lsn::ZERO, Next::Start),
+            (Reads::Poll { .. }, _) if is_first => match self.check_log_has_ended(self.reading.newest.as_ref()) {
+                Ok(()) => self.hold(Lsn::ZERO, Next::Start),
+                Err(fault) => self.failed(fault, Next::Start),
+            },
             _ => self.inspect(Next::Checks),
         }
     }
