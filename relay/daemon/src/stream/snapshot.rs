@@ -238,6 +238,9 @@ impl Stream {
     }
 
     pub(super) fn tables_listed(&mut self, number: u64, result: Result<Tables, Fault>) {
+        if !self.session.awaits(number) {
+            return;
+        }
         let listed = result.map(|tables| {
             self.tell_silent_updates(&tables);
             self.keep_tables(tables)
@@ -246,6 +249,9 @@ impl Stream {
     }
 
     pub(super) fn export_begun(&mut self, number: u64, result: Result<Box<Exporting>, Fault>) {
+        if !self.session.awaits(number) {
+            return;
+        }
         let listed = result.map(|mut exporting| {
             let listed = self.keep_tables(std::mem::take(&mut exporting.tables));
             if let Some(snapshots) = &mut self.snapshots
@@ -296,6 +302,10 @@ impl Stream {
     pub(super) fn chunk_read(&mut self, chunk: Chunk, result: Result<(ChunkRead, ChunkRows), Fault>) {
         fail_point!("snapshot-chunk");
         let number = chunk.number;
+        if !self.session.awaits(number) {
+            // Its job outlived the connection for which it read; the rows of a newer chunk may be here already.
+            return;
+        }
         let read = result.map(|(read, rows)| {
             if let Some(snapshots) = &mut self.snapshots {
                 snapshots.kept = Some(Kept { chunk, rows, next: 0 });
