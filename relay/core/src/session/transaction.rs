@@ -294,9 +294,8 @@ impl Session {
         }
         self.store_failed(failure.message.clone());
         match self.phase {
-            Phase::Ended => {}
-            Phase::Rewinding { .. } if cause == Cause::Fatal => self.rewind(AfterRewind::RenewAndStream),
-            Phase::Rewinding { .. } => {}
+            // Where a new client is needed, the end of the rewind knows.
+            Phase::Ended | Phase::Rewinding { .. } => {}
             // What cannot be told from here the next start will find in the checkpoint.
             Phase::StoringLast if self.drain.is_some() => self.give_up(),
             _ => self.undelivered(kind, failure, cause),

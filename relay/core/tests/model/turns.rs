@@ -493,3 +493,32 @@ fn a_change_that_stays_in_part_holds_nothing_back_that_comes_before_it() {
         assert!(stops || !desk.orders().iter().any(ends), "once is enough");
     }
 }
+
+/// Another instance had the slot, claimed an epoch and went, while this one waited to take a new client.
+#[test]
+fn a_claim_of_another_instance_is_noticed_behind_the_fence() {
+    let mut desk = Desk::streaming_exactly();
+    let tickets = desk.transaction(200, 1);
+    desk.fail(tickets[0], FailureKind::Fatal);
+    desk.until(|order| matches!(order, Order::Fence));
+    let mut foreign = desk.stored.last().expect("our claim").clone();
+    foreign.epoch += 1;
+    foreign.instance = "0000000b".into();
+    desk.stored.push(foreign.clone());
+    desk.session.input(Input::CheckpointRead(Ok(Reading::of(desk.stored.clone()))));
+    let note = desk.until(|order| matches!(order, Order::Note(Note::Streaming { .. } | Note::Resumed(_))));
+    assert!(matches!(note, Order::Note(Note::Streaming { epoch, .. }) if epoch > foreign.epoch), "{note:?}");
+}
+
+/// The last acknowledgement comes between the look at them and the count of what is outstanding.
+#[test]
+fn what_arrives_at_the_end_of_a_rewind_does_not_come_again() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 2);
+    desk.fail(tickets[1], FailureKind::Transient);
+    desk.acks.done(tickets[0]);
+    desk.session.tick(desk.now_ms, 0);
+    desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+    desk.session.begin(Lsn(200), 0).expect("in order");
+    assert_eq!(desk.session.admit(), Admission::Covered);
+}
