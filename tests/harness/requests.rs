@@ -1,10 +1,11 @@
-//! Tells the Kafka requests that pass a proxy apart, and drops, holds or fails chosen ones.
+//! Tells the Kafka requests that pass a proxy apart, and drops, holds, refuses or fails chosen ones.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::produce::refusal;
 use crate::proxy::{Connection, Direction, Proxy};
 use crate::wait::secs;
 
@@ -36,6 +37,10 @@ pub enum Trap {
     CutAfter,
     /// It waits in the network until [`Proxy::release`].
     Hold,
+    /// It never reaches the broker; the answer is that Kafka error code. Of Produce alone.
+    Refuse(i16),
+    /// The broker does it; the answer is that Kafka error code all the same. Of Produce alone.
+    Disown(i16),
 }
 
 /// A request that was kept, with the connection it came by.
@@ -53,9 +58,14 @@ pub(crate) struct Requests {
     counts: Mutex<HashMap<(Api, Option<Trap>), u64>>,
 }
 
-/// The requests of one connection whose answers must not pass.
+/// What a connection's client is not told, or told in place of the broker.
 #[derive(Debug, Default)]
-pub(crate) struct Unanswered(Mutex<HashMap<i32, (Api, Trap)>>);
+pub(crate) struct Unanswered {
+    /// Requests whose answers must not pass, and what passes in their place.
+    requests: Mutex<HashMap<i32, (Api, Trap, Vec<u8>)>>,
+    /// Whole answers to what never reached the broker.
+    ready: Mutex<Vec<u8>>,
+}
 
 /// The whole frames of one direction.
 #[derive(Debug, Default)]
@@ -148,9 +158,14 @@ impl Requests {
                     return None;
                 }
                 Some(trap @ (Trap::DropResponse | Trap::CutAfter)) => {
-                    lock(&connection.unanswered.0).insert(correlation, (api, trap));
+                    connection.unanswered.expect(correlation, (api, trap, Vec::new()));
                     on.extend_from_slice(&frame);
                 }
+                Some(trap @ Trap::Disown(code)) => {
+                    connection.unanswered.expect(correlation, (api, trap, refusal(&frame, code)));
+                    on.extend_from_slice(&frame);
+                }
+                Some(Trap::Refuse(code)) => lock(&connection.unanswered.ready).extend(refusal(&frame, code)),
                 Some(Trap::Hold) => lock(&self.held).push(Held { connection: Arc::clone(connection), frame }),
             }
         }
@@ -163,10 +178,11 @@ impl Requests {
         frames.0.extend_from_slice(bytes);
         while let Some(frame) = frames.next() {
             let correlation = number(&frame, LENGTH).unwrap_or(-1);
-            match lock(&connection.unanswered.0).remove(&correlation) {
+            match lock(&connection.unanswered.requests).remove(&correlation) {
                 None => on.extend_from_slice(&frame),
-                Some((api, trap)) => {
+                Some((api, trap, answer)) => {
                     self.count(api, Some(trap));
+                    on.extend_from_slice(&answer);
                     if trap == Trap::CutAfter {
                         connection.reset();
                         return None;
@@ -187,7 +203,7 @@ impl Requests {
         if traps[at].2 == 0 {
             traps.remove(at);
         }
-        if !matches!(trap, Trap::DropResponse | Trap::CutAfter) {
+        if !matches!(trap, Trap::DropResponse | Trap::CutAfter | Trap::Disown(_)) {
             self.count(api, Some(trap));
         }
         Some(trap)
@@ -195,6 +211,19 @@ impl Requests {
 
     fn count(&self, api: Api, trap: Option<Trap>) {
         *lock(&self.counts).entry((api, trap)).or_default() += 1;
+    }
+}
+
+// === impl Unanswered ===
+
+impl Unanswered {
+    fn expect(&self, correlation: i32, answer: (Api, Trap, Vec<u8>)) {
+        lock(&self.requests).insert(correlation, answer);
+    }
+
+    /// Takes the answers that the proxy gives by itself, if there are any.
+    pub(crate) fn take_ready(&self) -> Option<Vec<u8>> {
+        Some(std::mem::take(&mut *lock(&self.ready))).filter(|answers| !answers.is_empty())
     }
 }
 

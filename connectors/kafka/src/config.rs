@@ -221,7 +221,8 @@ impl Config {
             .map(|config| Transactions::start(config, Arc::clone(&current), Arc::clone(&checkpoint_topic)))
             .transpose()?;
         let checkpoint = CheckpointTopic::new(Arc::clone(&current), checkpoint_topic, stores, asks.clone());
-        let sink = KafkaSink::new(plan, current, Arc::clone(&health), asks, &own, gate);
+        let surrender = transactions.as_ref().map(Transactions::surrender);
+        let sink = KafkaSink::new(plan, current, Arc::clone(&health), asks, &own, gate, surrender);
         Ok(Kafka { sink, checkpoint, transactions, reader, health })
     }
 

@@ -7,6 +7,7 @@ use crate::lookup::Ask;
 use crate::native::{Parcel, TopicHandle};
 use crate::producer::{Current, Producer};
 use crate::topics::{Gate, Role, State, Topic};
+use crate::transactions::Surrender;
 use crate::transactions::control::begin;
 use crate::transactions::life::{Life, Phase};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -28,6 +29,8 @@ pub struct KafkaSink {
     health: Arc<Health>,
     asks: Sender<Ask>,
     gate: Gate,
+    /// Of a transactional client.
+    surrender: Option<Surrender>,
     routes: Vec<Route>,
     by_name: HashMap<Box<str>, usize>,
     /// The route of the last event: the next one mostly has the same.
@@ -58,6 +61,7 @@ impl KafkaSink {
         asks: Sender<Ask>,
         own: &[Arc<Topic>],
         gate: Gate,
+        surrender: Option<Surrender>,
     ) -> Self {
         let batch_bytes = plan.batch_bytes;
         let mut sink = Self {
@@ -67,6 +71,7 @@ impl KafkaSink {
             health,
             asks,
             gate,
+            surrender,
             routes: Vec::new(),
             by_name: HashMap::new(),
             last: 0,
@@ -328,11 +333,12 @@ impl Sink for KafkaSink {
         }
     }
 
-    /// Of an open transaction nothing is given up here: the abort that follows does that, and keeps count of what it gives up. After a
-    /// purge of ours librdkafka (2.12.1) would find a gap in the next transaction's sequence, fail it, and purge its events.
+    /// An open transaction is aborted, which keeps count of what it gives up. After a purge of ours librdkafka (2.12.1) would find a gap
+    /// in the next transaction's sequence, fail it, and purge its events.
     fn purge(&mut self, scope: PurgeScope) {
-        if self.producer.life().is_none_or(|life| life.phase() == Phase::Finished) {
-            self.producer.purge(scope == PurgeScope::QueuedAndInFlight);
+        match (self.producer.life(), &self.surrender) {
+            (Some(life), Some(surrender)) if life.phase() != Phase::Finished => surrender.give_up(&self.producer),
+            _ => self.producer.purge(scope == PurgeScope::QueuedAndInFlight),
         }
     }
 
