@@ -16,6 +16,8 @@ pub enum Api {
     Produce = 0,
     /// Who leads what.
     Metadata = 3,
+    /// Topics are to be created.
+    CreateTopics = 19,
     /// A producer asks for its id and epoch, and fences those before it.
     InitProducerId = 22,
     /// A transaction is about to touch partitions.
@@ -232,7 +234,7 @@ impl Unanswered {
 impl Api {
     fn of(frame: &[u8]) -> Option<(Api, i32)> {
         let key = i16::from_be_bytes([*frame.get(LENGTH)?, *frame.get(LENGTH + 1)?]);
-        let all = [Api::Produce, Api::Metadata, Api::InitProducerId, Api::AddPartitionsToTxn, Api::EndTxn];
+        let all = [Api::Produce, Api::Metadata, Api::CreateTopics, Api::InitProducerId, Api::AddPartitionsToTxn, Api::EndTxn];
         let api = all.into_iter().find(|api| *api as i16 == key)?;
         Some((api, number(frame, REQUEST_HEAD - 4)?))
     }

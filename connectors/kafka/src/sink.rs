@@ -87,7 +87,12 @@ impl KafkaSink {
         }
         for name in sink.plan.configured_topics.clone() {
             if let Err(poison) = sink.admit(&name) {
-                tracing::warn!(topic = name, message = poison.message, "a configured topic cannot be used");
+                tracing::warn!(
+                    event = "topic.unusable",
+                    topic = name,
+                    message = poison.message,
+                    "a configured topic cannot be used"
+                );
             }
         }
         sink
@@ -285,11 +290,16 @@ impl KafkaSink {
             self.producer.nudge.ask();
             return Some(Enqueue::Waiting(Waiting::Lookup));
         }
-        tracing::info!(max_bytes, before = self.batch_bytes, "batches are made smaller, to fit a topic's max.message.bytes");
+        tracing::info!(
+            event = "sink.batches_smaller",
+            max_bytes,
+            before = self.batch_bytes,
+            "batches are made smaller, to fit a topic's max.message.bytes"
+        );
         match self.replace_producer(max_bytes.max(1)) {
             Ok(()) => None,
             Err(message) => {
-                tracing::warn!(message, "the Kafka client cannot be replaced");
+                tracing::warn!(event = "sink.not_replaced", message, "the Kafka client cannot be replaced");
                 Some(Enqueue::Waiting(Waiting::Lookup))
             }
         }
@@ -319,6 +329,13 @@ impl Sink for KafkaSink {
     }
 
     /// The dlq topic is one that no event can choose; the record's own topic is ignored.
+    fn expect(&mut self, topic: &str) {
+        // One that cannot be is found so again with its first event, which is then at fault.
+        if !self.by_name.contains_key(topic) {
+            let _ = self.admit(topic);
+        }
+    }
+
     fn park(&mut self, event: &Event, ticket: Ticket) -> Enqueue {
         match self.routes.first() {
             Some(route) if route.topic.role == Role::Dlq => self.offer(0, event, ticket),
