@@ -29,8 +29,8 @@ pub struct Capture {
     pub(super) partition: Option<Reference>,
     /// `key_change = "split"`.
     pub(super) splits_key_change: bool,
-    columns_exclude: Vec<Glob>,
-    masks: Vec<(Glob, Mask)>,
+    pub(super) columns_exclude: Vec<Glob>,
+    pub(super) masks: Vec<(Glob, Mask)>,
     pub(super) format: Arc<Format>,
 }
 
