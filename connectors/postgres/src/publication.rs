@@ -111,7 +111,10 @@ fn wanted_tables(connection: &mut Connection, wanted: &Wanted) -> Result<Vec<Str
 
 /// Refuses to publish the updates of a table that nothing identifies a row of: from then on the server would refuse every UPDATE and
 /// DELETE of it, and the application would be broken by relay's start.
-fn refuse_unidentified(connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
+///
+/// # Errors
+/// That, or what the server says.
+pub fn refuse_unidentified(connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
     let rows = connection.query(
         "SELECT n.nspname, c.relname, rn.nspname || '.' || r.relname \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
