@@ -60,16 +60,21 @@ pub(crate) struct Requests {
     counts: Mutex<HashMap<(Api, Option<Trap>), u64>>,
 }
 
-/// A trapped request, and the answer that passes in place of the broker's; empty for none.
-type Instead = (Api, Trap, Vec<u8>);
-
 /// What a connection's client is not told, or told in place of the broker.
 #[derive(Debug, Default)]
 pub(crate) struct Unanswered {
-    /// Requests whose answers must not pass, and what passes in their place.
+    /// Requests whose answers must not pass, by their correlation ids.
     requests: Mutex<HashMap<i32, Instead>>,
     /// Whole answers to what never reached the broker.
     ready: Mutex<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Instead {
+    api: Api,
+    trap: Trap,
+    /// What passes in place of the answer.
+    answer: Vec<u8>,
 }
 
 /// The whole frames of one direction.
@@ -163,11 +168,11 @@ impl Requests {
                     return None;
                 }
                 Some(trap @ (Trap::DropResponse | Trap::CutAfter)) => {
-                    connection.unanswered.expect(correlation, (api, trap, Vec::new()));
+                    connection.unanswered.expect(correlation, Instead { api, trap, answer: Vec::new() });
                     on.extend_from_slice(&frame);
                 }
                 Some(trap @ Trap::Disown(code)) => {
-                    connection.unanswered.expect(correlation, (api, trap, refusal(&frame, code)));
+                    connection.unanswered.expect(correlation, Instead { api, trap, answer: refusal(&frame, code) });
                     on.extend_from_slice(&frame);
                 }
                 Some(Trap::Refuse(code)) => lock(&connection.unanswered.ready).extend(refusal(&frame, code)),
@@ -185,7 +190,7 @@ impl Requests {
             let correlation = number(&frame, LENGTH).unwrap_or(-1);
             match lock(&connection.unanswered.requests).remove(&correlation) {
                 None => on.extend_from_slice(&frame),
-                Some((api, trap, answer)) => {
+                Some(Instead { api, trap, answer }) => {
                     self.count(api, Some(trap));
                     on.extend_from_slice(&answer);
                     if trap == Trap::CutAfter {
@@ -222,8 +227,8 @@ impl Requests {
 // === impl Unanswered ===
 
 impl Unanswered {
-    fn expect(&self, correlation: i32, answer: Instead) {
-        lock(&self.requests).insert(correlation, answer);
+    fn expect(&self, correlation: i32, instead: Instead) {
+        lock(&self.requests).insert(correlation, instead);
     }
 
     /// Takes the answers that the proxy gives by itself, if there are any.
