@@ -114,6 +114,11 @@ impl KafkaSink {
         crate::native::kill(&self.producer.client);
     }
 
+    #[cfg(test)]
+    pub(crate) fn producer(&self) -> Arc<Producer> {
+        Arc::clone(&self.producer)
+    }
+
     /// How many partitions a topic has, once it is known.
     #[must_use]
     pub fn partitions(&self, topic: &str) -> Option<i32> {

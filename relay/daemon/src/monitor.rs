@@ -195,7 +195,7 @@ fn warn_of_unlogged(source: &Source, connection: &mut Option<Connection>, routes
     let Some(open) = connection else { return };
     let routes = Arc::clone(routes);
     let wanted: relay_postgres::Wanted = Arc::new(move |name: &str| routes.names_table(name));
-    let found = source.refuse_unlogged(open, &wanted).err().map(|error| error.fault());
+    let found = source.refuse_unlogged(open, &wanted, &*wanted).err().map(|error| error.fault());
     let found = found.filter(|fault| fault.kind == relay_core::Kind::SourceUnfit).map(|fault| fault.message);
     if found.is_some() && found != *told {
         tracing::warn!(

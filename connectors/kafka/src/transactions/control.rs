@@ -15,9 +15,9 @@ use relay_core::checkpoint::{Answer, Checkpoint as _, ReadError, Reading, Record
 use relay_core::window::{Failure, FailureKind};
 use relay_failpoint::fail_point;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ pub(super) struct Worker {
     report: Sender<Answer>,
     /// Number of the last record.
     number: usize,
+    /// The end of the client that had our place last.
+    before: Weak<()>,
     /// What came of an abort that nobody has asked for yet.
     given_up: Option<Result<(), Failure>>,
 }
@@ -59,6 +61,8 @@ pub(super) struct Worker {
 const FENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// One call of init_transactions, which is resumed until the fence's own time is over.
 const INIT_TURN: Duration = Duration::from_secs(5);
+/// How long ending the client before may take; librdkafka ends one within a second, behind a look-up of topics that nobody answers.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the checkpoint topic may stay unknown.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is on its way is given so long before an abort gives it up.
@@ -70,7 +74,8 @@ const DRAIN_TURN: Duration = Duration::from_millis(100);
 
 impl Worker {
     pub(super) fn new(config: Config, topic: Arc<Topic>, wanted: Arc<AtomicU64>, report: Sender<Answer>) -> Self {
-        Self { reader: CheckpointReader::of(&config), config, topic, wanted, report, number: 0, given_up: None }
+        let reader = CheckpointReader::of(&config);
+        Self { reader, config, topic, wanted, report, number: 0, before: Weak::new(), given_up: None }
     }
 
     /// The life of the thread.
@@ -115,6 +120,8 @@ impl Worker {
         if !life.turn(Phase::New, Phase::Busy) {
             return Err(ReadError::Unreachable("the client has been used before: a new one is needed".to_owned()));
         }
+        self.await_end(number);
+        self.before = producer.end();
         let outcome = self.take_over(producer, life, number, deadline);
         if outcome.is_err() {
             // What became of its requests is not known, and there is nothing to keep.
@@ -122,6 +129,15 @@ impl Worker {
         }
         let marker = outcome?;
         self.reader.read_to(&marker)
+    }
+
+    /// Waits until the client before is gone. Where records timed out librdkafka asks for a higher epoch by itself, again and again until
+    /// it is answered, and a broker that finds a transaction open then fences whose it is: it does not look at the epoch that asks.
+    fn await_end(&self, number: u64) {
+        let deadline = Instant::now() + END_TIMEOUT;
+        while self.before.strong_count() > 0 && Instant::now() < deadline && self.wanted.load(Ordering::Acquire) == number {
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn take_over(&mut self, producer: &Producer, life: &Life, number: u64, deadline: Instant) -> Result<Marker, ReadError> {
@@ -318,6 +334,11 @@ fn abort(producer: &Producer) -> Result<(), Failure> {
     }
     if !life.turn(Phase::Open, Phase::Busy) && !life.turn(Phase::Broken, Phase::Busy) {
         return Err(unfit(life));
+    }
+    if life.is_expired() {
+        // The broker has ended it, or is about to, and takes the client's epoch away: there is nothing to wait for.
+        life.finish();
+        return Err(fail(FailureKind::Indefinite, "the transaction is older than transaction.timeout.ms".to_owned()));
     }
     // librdkafka may end a transaction whose first partition it is still adding, which the broker refuses and the client does not survive.
     native::flush(&producer.client, ABORT_DRAIN);

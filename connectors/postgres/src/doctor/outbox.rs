@@ -49,11 +49,17 @@ impl Examination<'_> {
     /// PG013: the log carries nothing of an unlogged table.
     fn logged(&mut self, table: &Table) {
         if table.is_unlogged && !self.expected.is_poll {
+            let observed = format!("table {} is unlogged", table.raw());
+            // Where a star takes it, it may well be meant to stay out.
+            let (finding, otherwise) = match (self.expected.insists)(&table.raw()) {
+                true => (Finding::fail("PG013", observed), ""),
+                false => (Finding::warn("PG013", observed), "  -- or leave it out with `exclude`"),
+            };
             self.add(
-                Finding::fail("PG013", format!("table {} is unlogged", table.raw()))
+                finding
                     .because("an unlogged table leaves no trace in the WAL")
                     .so("no event comes of its rows")
-                    .cure(format!("ALTER TABLE {} SET LOGGED;", table.quoted())),
+                    .cure(format!("ALTER TABLE {} SET LOGGED;{otherwise}", table.quoted())),
             );
         }
     }

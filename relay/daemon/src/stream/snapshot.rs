@@ -178,12 +178,16 @@ impl Stream {
         let Some(snapshots) = &mut self.snapshots else { return };
         snapshots.kept = None;
         let (chunker, source, desk) = (Arc::clone(&snapshots.chunker), self.source.clone(), snapshots.desk.clone());
-        let tables = Arc::clone(&snapshots.tables);
+        let (tables, routes) = (Arc::clone(&snapshots.tables), Arc::clone(&self.routes));
+        let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
         self.jobs.aside("relay-snapshot", move || {
             let read = with(&chunker, &source, |chunker| match tables.0.get(&*chunk.table) {
                 Some(found) => chunker.read(&chunk, found, &mark, &desk),
                 None => Err(relay_postgres::Error::Altered(chunk.table.to_string())),
             });
+            // Rows that nobody can publish would be read again for ever.
+            let plan = desk.shape(chunk.number).map(|shape| watch::plan(&shape, routes.captures(), &database));
+            let read = read.and_then(|read| plan.map_or(Ok(()), |plan| plan.map(|_| ())).map(|()| read));
             Done::Chunk(Box::new(chunk), read)
         });
     }
@@ -201,8 +205,17 @@ impl Stream {
     pub(super) fn tell_open_writers(&self) {
         let source = self.source.clone();
         self.jobs.aside("relay-snapshot-watch", move || {
-            let holders = source.open_writers(0).map(|holders| holders.join(", ")).unwrap_or_default();
-            tracing::warn!(event = "snapshot.waits", holders, "the snapshot waits for transactions that were open when it began");
+            // None any more: it waits no longer.
+            if let Ok(holders) = source.open_writers(0)
+                && !holders.is_empty()
+            {
+                let holders = holders.join(", ");
+                tracing::warn!(
+                    event = "snapshot.waits",
+                    holders,
+                    "the snapshot waits for transactions that were open when it began"
+                );
+            }
             Done::Nothing
         });
     }

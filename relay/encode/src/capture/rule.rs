@@ -301,6 +301,13 @@ impl Captures {
         self.captures.iter().any(|capture| capture.takes_table(name))
     }
 
+    /// Whether a capture takes the table of that name, `schema.table`, and by that name, not by a star.
+    #[must_use]
+    pub fn insists_on(&self, name: &str) -> bool {
+        let in_full = |capture: &Capture| capture.tables.iter().any(|glob| !glob.has_star() && glob.matches(name));
+        self.captures.iter().any(|capture| in_full(capture) && capture.takes_table(name))
+    }
+
     /// Whether updates of the table of that name, `schema.table`, become events.
     #[must_use]
     pub fn takes_updates(&self, name: &str) -> bool {
