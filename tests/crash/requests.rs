@@ -35,15 +35,17 @@ impl Scene {
         Scene { db, topic, relay, load }
     }
 
-    /// Has the broker, or the proxy for it, answer that many writes so, and waits until consumers see more events: in less than a
-    /// transaction's time-out.
+    /// Has the broker, or the proxy for it, answer that many writes so, and waits until consumers see more events: for an unknown
+    /// error in less than a transaction's time-out.
     fn answer(&self, kafka: &Kafka, trap: Trap, times: u64) {
         let start = Instant::now();
         let trapped = || kafka.proxy().trapped(Api::Produce, trap);
         let before = trapped();
         kafka.proxy().trap(Api::Produce, trap, times);
         until("the answers", secs(30), || (trapped() >= before + times).then_some(()));
-        self.until_more(kafka, 100, secs(30));
+        // A topic that is denied is looked at again with growing patience.
+        let limit = if matches!(trap, Trap::Refuse(-1) | Trap::Disown(_)) { secs(30) } else { secs(90) };
+        self.until_more(kafka, 100, limit);
         println!("{} {trap:?}: {} rewinds so far, {:.1?}", self.topic, self.rewinds(), start.elapsed());
     }
 
@@ -56,9 +58,14 @@ impl Scene {
     fn until_more(&self, kafka: &Kafka, n: usize, limit: Duration) {
         let count = || Reader::new(&kafka.brokers()).read_all(&[&self.topic], Isolation::Committed).len();
         let before = count();
-        until(&format!("{n} events more in {}; {}", self.topic, self.relay.logs()), limit, || {
-            (count() >= before + n).then_some(())
-        });
+        if try_until(limit, || (count() >= before + n).then_some(())).is_none() {
+            panic!(
+                "waited {limit:?} in vain for {n} events more in {}: {:?}; {}",
+                self.topic,
+                self.relay.try_status(),
+                self.relay.logs()
+            );
+        }
     }
 }
 

@@ -188,7 +188,8 @@ fn slow_clients_do_not_delay_a_probe() {
     for _ in 0..20 {
         let started = Instant::now();
         assert_eq!(get(&admin, "/livez").0, 200);
-        assert!(started.elapsed() < Duration::from_millis(500), "answered after {:?}", started.elapsed());
+        // The time-out of the shipped probes.
+        assert!(started.elapsed() < Duration::from_secs(3), "answered after {:?}", started.elapsed());
     }
     let is_closed = |mut stream: &TcpStream| {
         stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();

@@ -11,7 +11,7 @@ pub(crate) const COMMIT: &str = match option_env!("RELAY_COMMIT") {
 /// Prints version, commit, librdkafka's version and what this build can do.
 pub(crate) fn version(flags: &Flags) -> u8 {
     let librdkafka = relay_kafka::librdkafka_version();
-    let features = ["log", "outbox", "at-least-once", "kafka", "stdout"];
+    let features = ["log", "poll", "outbox", "capture", "snapshot", "at-least-once", "exactly-once", "kafka", "stdout"];
     if flags.is_json() {
         let object = serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "commit": COMMIT, "librdkafka": librdkafka, "features": features,

@@ -32,11 +32,12 @@ choice! {
 table! {
     /// The admin listener.
     struct Admin {
-        /// `/metrics`, `/livez`, `/readyz`, `/startupz`, `/status`, `/api/v1/…` and the admin page; `""` = off.
+        /// `/metrics`, `/livez`, `/readyz`, `/startupz`, `/status` and `/api/v1/snapshot`; several
+        /// addresses with commas, `unix:/path` too; `""` = off.
         listen: String = text("127.0.0.1:9464"),
         /// Needed by every request that changes something.
         token: Option<Secret> = unset("none"),
-        /// Further `Host` names that the API and page accept.
+        /// Further `Host` names that the API accepts.
         hosts: Vec<String> = list(&[]),
         /// A side unseen for so long makes `/readyz` fail.
         not_ready_after: Duration = text("30s"),

@@ -56,7 +56,7 @@ table! {
         on_poison: OnPoison = text("stop"),
         /// Compacted; created if missing. `{name}` stands for the pipeline.
         dlq_topic: String = text("{name}.dlq"),
-        /// Bytes accepted by the sink and not yet acknowledged.
+        /// Bytes accepted by the sink and not yet acknowledged; exactly-once: with the frames kept.
         in_flight: Size = text("64MiB"),
         /// Second bound of the in-flight window.
         in_flight_events: u32 = number(100_000),

@@ -60,7 +60,8 @@ choice! {
 table! {
     /// Where events go.
     struct Sink {
-        /// `stdout` prints one line an event as `tail` does and keeps no checkpoint: at-least-once, `on_poison` `stop` or `skip`.
+        /// `stdout` prints one line an event and keeps no checkpoint, so that the slot's confirmed position is used:
+        /// at-least-once, `on_poison` `stop` or `skip`.
         kind: SinkKind = text("kafka"),
         /// Kafka.
         kafka: Kafka = Nested,

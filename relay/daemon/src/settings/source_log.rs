@@ -104,7 +104,8 @@ table! {
         /// `recreate` reports the gap and, for outbox tables that keep their rows and have an xid8 column, repairs it from the
         /// table.
         on_missing_slot: OnMissingSlot = text("stop"),
-        /// Retained WAL above it raises an alert state; the slot is never given up.
+        /// Retained WAL above it is a finding of `relay doctor`, and the metric `relay_slot_wal_budget_bytes` to alert by; the slot is
+        /// never given up.
         wal_budget: Option<Size> = text("none"),
         /// Memory for streamed transactions before they go to disk.
         spool_memory: Size = text("64MiB"),

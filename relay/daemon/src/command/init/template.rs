@@ -41,7 +41,7 @@ url = {url}
 #create = "if-missing"
 # PostgreSQL 17+: a slot that moves to the standby at a failover.
 #failover = false
-# WAL kept for relay above which it raises an alert, such as "20GiB".
+# Kept WAL above which `relay doctor` warns, such as "20GiB"; a metric too, to alert by.
 #wal_budget = "none"
 # A published table that no [[outbox]] and no [[capture]] names: "ignore" or "stop".
 #on_unrouted = "ignore"
