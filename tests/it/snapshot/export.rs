@@ -4,6 +4,7 @@ use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
 use relay_tests::consumer::Rec;
 use relay_tests::versions::Version;
 use relay_tests::wait::{Finally, secs};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -200,5 +201,41 @@ fn large_values_fit_bounded_memory() {
         let bytes = relay.peak_rss_bytes();
         // In flight, a chunk of 16 MiB, rows of 4 MiB on their way, and a base: far below the 160 MiB of the table.
         assert!(bytes < 140 << 20, "{bytes} bytes at most");
+    }
+}
+
+/// Neither values nor defaults depend on what the database is set to, by snapshot and by stream.
+#[test]
+fn no_setting_of_the_database_shows_in_an_event() {
+    let snap = Snap::new(
+        "settings",
+        Version::V18,
+        &["t"],
+        "CREATE TABLE t (id int PRIMARY KEY, d date, i interval, f float8, b bytea, z timestamptz, r regclass, x text NOT NULL DEFAULT 'a\\b'); \
+         INSERT INTO t VALUES (1, '2016-11-04', '1 day', 0.1::float8 + 0.2, '\\x00ff', '2016-11-04 13:51:30+02', 'pg_class')",
+    );
+    for (name, value) in [
+        ("datestyle", "German"),
+        ("intervalstyle", "iso_8601"),
+        ("extra_float_digits", "-15"),
+        ("bytea_output", "escape"),
+        ("timezone", "Asia/Tokyo"),
+        ("quote_all_identifiers", "on"),
+        ("standard_conforming_strings", "off"),
+    ] {
+        snap.db.sql(&format!("ALTER DATABASE postgres SET {name} = '{value}'"));
+    }
+    let relay = snap.relay("format.schemas = true\nformat.interval = \"string\"").spawn();
+    until_logged(&relay, &["snapshot.done"]);
+    snap.db.sql("INSERT INTO t SELECT 2, d, i, f, b, z, r, x FROM t");
+    for (record, id) in snap.until_records(&relay, "t", 2).iter().zip(1..) {
+        let value = record.json();
+        let wanted = json!({
+            "id": id, "d": 17109, "i": "P0Y0M1DT0H0M0S", "f": 0.1 + 0.2, "b": "AP8=", "z": "2016-11-04T11:51:30.000000Z",
+            "r": "pg_class", "x": "a\\b",
+        });
+        assert_eq!(value["payload"]["after"], wanted);
+        let columns = value["schema"]["fields"][1]["fields"].as_array().expect("the columns");
+        assert_eq!(columns.last().expect("a column")["default"], "a\\b");
     }
 }
