@@ -2,10 +2,12 @@
 
 use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
 use relay_tests::consumer::Rec;
+use relay_tests::proxy::Proxy;
 use relay_tests::versions::Version;
-use relay_tests::wait::{Finally, secs};
+use relay_tests::wait::{Finally, secs, until};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[test]
 fn rows_that_were_there_come_first_with_markers_and_the_stream_follows() {
@@ -202,6 +204,30 @@ fn large_values_fit_bounded_memory() {
         // In flight, a chunk of 16 MiB, rows of 4 MiB on their way, and a base: far below the 160 MiB of the table.
         assert!(bytes < 140 << 20, "{bytes} bytes at most");
     }
+}
+
+/// The snapshot holds its tables to its end, and whoever wants to change one waits for it; a reader that came to that table behind him
+/// would wait for him, for ever, and with both all of the application.
+#[test]
+fn a_change_of_a_table_waits_for_the_snapshot_and_the_snapshot_not_for_it() {
+    let ddl = "CREATE TABLE a (id int PRIMARY KEY, pad text); INSERT INTO a SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g; \
+               CREATE TABLE z (id int PRIMARY KEY); INSERT INTO z VALUES (1); ANALYZE";
+    let snap = Snap::new("alters", Version::V18, &["a", "z"], ddl);
+    let proxy = Proxy::start(snap.db.port());
+    proxy.bandwidth(1_000_000);
+    let relay = snap.relay_behind(&proxy, "[snapshot]\nchunk = 100\nthreads = 2").spawn();
+    snap.until_records(&relay, "a", 1);
+    std::thread::scope(|scope| {
+        let db = &snap.db;
+        let change = scope.spawn(move || db.try_sql("SET lock_timeout = '60s'; ALTER TABLE z ADD COLUMN v int"));
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'z'::regclass";
+        until("the change to wait", secs(20), || (db.sql(waits).number() == 1).then_some(()));
+        assert!(snap.records("z").is_empty(), "nobody reads that table yet");
+        proxy.heal();
+        until_logged(&relay, &["snapshot.done"]);
+        assert!(change.join().expect("a thread").is_ok(), "it came to its turn");
+    });
+    assert_eq!((snap.records("a").len(), snap.records("z").len()), (20_000, 1));
 }
 
 /// Neither values nor defaults depend on what the database is set to, by snapshot and by stream.
