@@ -7,7 +7,6 @@ use relay_tests::versions::Version;
 use relay_tests::wait::{Finally, secs, until};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 #[test]
 fn rows_that_were_there_come_first_with_markers_and_the_stream_follows() {
