@@ -104,6 +104,10 @@ fn a_standby_refuses_and_names_the_slots_holder() {
     let mut standby = snap.relay(TOML).spawn();
     standby.until_state("standby", secs(30));
     let holder = snap.db.sql("SELECT active_pid FROM pg_replication_slots").one().to_owned();
+    // Who holds the slot is looked at again when that changes, not only every 15 s.
+    until("the leader's own pid in its status", secs(5), || {
+        (leader.status()["slot"]["active_pid"] == holder.parse::<i64>().ok()?).then_some(())
+    });
     let (status, body) = until("the monitor to know the slot's holder", secs(30), || {
         let answer = api(&standby, "POST", "t0ken", r#"{"tables": ["public.a"]}"#);
         answer.1["message"].to_string().contains(&holder).then_some(answer)

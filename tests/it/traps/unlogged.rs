@@ -72,7 +72,7 @@ fn a_table_that_became_unlogged_is_refused_at_the_next_start() {
         db.sql("ALTER TABLE events SET UNLOGGED");
         if version == Version::V18 {
             // The stream just stays empty; somebody must look.
-            until("a warning", secs(60), || relay.logs().contains("outbox.unlogged").then_some(()));
+            until("a warning", secs(90), || relay.logs().contains("outbox.unlogged").then_some(()));
         }
         relay.terminate();
         relay.start_again();

@@ -18,7 +18,7 @@ pub struct Found {
     /// The table under whose name its changes are streamed: itself, or its partition root.
     pub(super) stream: Oid,
     /// Schema and name of that one.
-    pub(super) stream_name: (String, String),
+    pub stream_name: (String, String),
     /// The table's own name, quoted.
     pub(super) quoted: String,
     /// An update of a row may not be in the stream: a row that moves while the table is read could be missed.

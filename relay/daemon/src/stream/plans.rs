@@ -177,6 +177,9 @@ impl Plans {
                     for note in plan.notes() {
                         tracing::warn!(event = "capture.note", table = %relation, "{note}");
                     }
+                    for doubt in plan.key_doubts() {
+                        tracing::warn!(event = "capture.key", table = %relation, hint = doubt.hint(), "{doubt}");
+                    }
                     if !plan.has_key() {
                         tracing::info!(event = "capture.keyless", table = %relation, "events of this table have no key");
                     }

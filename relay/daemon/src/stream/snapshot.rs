@@ -286,6 +286,13 @@ impl Stream {
 
     fn keep_tables(&mut self, tables: Tables) -> Vec<Listed> {
         self.tell_missing(&tables);
+        // A thousand new topics take seconds together and minutes one after the other.
+        for found in tables.0.values().filter(|found| found.listed.blocks > 0) {
+            let (schema, table) = &found.stream_name;
+            if let Some(topic) = self.routes.captures().topic(schema, table) {
+                self.sink.expect(&topic);
+            }
+        }
         let listed = tables.0.values().map(|found| found.listed.clone()).collect();
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.tables = Arc::new(tables);

@@ -275,6 +275,9 @@ impl Process {
                 let tick = Tick { snapshot, wal_end: consistent, time_us: 0 };
                 Input::SlotReady(Ok(exports.then_some(Exported { tick, consistent })))
             }
+            Job::Hold(_) if world.is_occupied => {
+                Input::Held(Err(Busy::Other(Fault { kind: relay_core::Kind::SlotBusy, message: "active".into() })))
+            }
             // No connection left for the stream, at the first start too.
             Job::Hold(_) if world.fails => Input::Held(Err(Busy::Fault(fault()))),
             Job::Hold(start) => {
