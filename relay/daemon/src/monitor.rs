@@ -108,6 +108,10 @@ fn look(source: &Source, connection: &mut Option<Connection>, status: &Status, m
         if is_log {
             warn_of_synchronous_standby(&mut fresh);
         }
+        // Somebody may want a table for himself and wait: a look that stood behind him would be left on the server.
+        if fresh.query("SET lock_timeout = '2s'").is_err() {
+            return false;
+        }
         *connection = Some(fresh);
     }
     let Some(open) = connection else { return false };

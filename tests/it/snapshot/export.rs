@@ -3,9 +3,11 @@
 use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
 use relay_tests::consumer::{Isolation, Rec, read_all};
 use relay_tests::kafka::Kafka;
+use relay_tests::proxy::Proxy;
 use relay_tests::requests::Api;
 use relay_tests::versions::Version;
-use relay_tests::wait::{Finally, secs};
+use relay_tests::wait::{Finally, secs, until};
+use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -202,6 +204,66 @@ fn large_values_fit_bounded_memory() {
         let bytes = relay.peak_rss_bytes();
         // In flight, a chunk of 16 MiB, rows of 4 MiB on their way, and a base: far below the 160 MiB of the table.
         assert!(bytes < 140 << 20, "{bytes} bytes at most");
+    }
+}
+
+/// The snapshot holds its tables to its end, and whoever wants to change one waits for it; a reader that came to that table behind him
+/// would wait for him, for ever, and with both all of the application.
+#[test]
+fn a_change_of_a_table_waits_for_the_snapshot_and_the_snapshot_not_for_it() {
+    let ddl = "CREATE TABLE a (id int PRIMARY KEY, pad text); INSERT INTO a SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g; \
+               CREATE TABLE z (id int PRIMARY KEY); INSERT INTO z VALUES (1); ANALYZE";
+    let snap = Snap::new("alters", Version::V18, &["a", "z"], ddl);
+    let proxy = Proxy::start(snap.db.port());
+    proxy.bandwidth(1_000_000);
+    let relay = snap.relay_behind(&proxy, "[snapshot]\nchunk = 100\nthreads = 2").spawn();
+    snap.until_records(&relay, "a", 1);
+    std::thread::scope(|scope| {
+        let db = &snap.db;
+        let change = scope.spawn(move || db.try_sql("SET lock_timeout = '60s'; ALTER TABLE z ADD COLUMN v int"));
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'z'::regclass";
+        until("the change to wait", secs(20), || (db.sql(waits).number() == 1).then_some(()));
+        assert!(snap.records("z").is_empty(), "nobody reads that table yet");
+        proxy.heal();
+        until_logged(&relay, &["snapshot.done"]);
+        assert!(change.join().expect("a thread").is_ok(), "it came to its turn");
+    });
+    assert_eq!((snap.records("a").len(), snap.records("z").len()), (20_000, 1));
+}
+
+/// Neither values nor defaults depend on what the database is set to, by snapshot and by stream.
+#[test]
+fn no_setting_of_the_database_shows_in_an_event() {
+    let snap = Snap::new(
+        "settings",
+        Version::V18,
+        &["t"],
+        "CREATE TABLE t (id int PRIMARY KEY, d date, i interval, f float8, b bytea, z timestamptz, r regclass, x text NOT NULL DEFAULT 'a\\b'); \
+         INSERT INTO t VALUES (1, '2016-11-04', '1 day', 0.1::float8 + 0.2, '\\x00ff', '2016-11-04 13:51:30+02', 'pg_class')",
+    );
+    for (name, value) in [
+        ("datestyle", "German"),
+        ("intervalstyle", "iso_8601"),
+        ("extra_float_digits", "-15"),
+        ("bytea_output", "escape"),
+        ("timezone", "Asia/Tokyo"),
+        ("quote_all_identifiers", "on"),
+        ("standard_conforming_strings", "off"),
+    ] {
+        snap.db.sql(&format!("ALTER DATABASE postgres SET {name} = '{value}'"));
+    }
+    let relay = snap.relay("format.schemas = true\nformat.interval = \"string\"").spawn();
+    until_logged(&relay, &["snapshot.done"]);
+    snap.db.sql("INSERT INTO t SELECT 2, d, i, f, b, z, r, x FROM t");
+    for (record, id) in snap.until_records(&relay, "t", 2).iter().zip(1..) {
+        let value = record.json();
+        let wanted = json!({
+            "id": id, "d": 17109, "i": "P0Y0M1DT0H0M0S", "f": 0.1 + 0.2, "b": "AP8=", "z": "2016-11-04T11:51:30.000000Z",
+            "r": "pg_class", "x": "a\\b",
+        });
+        assert_eq!(value["payload"]["after"], wanted);
+        let columns = value["schema"]["fields"][1]["fields"].as_array().expect("the columns");
+        assert_eq!(columns.last().expect("a column")["default"], "a\\b");
     }
 }
 

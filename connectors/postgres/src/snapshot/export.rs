@@ -124,9 +124,19 @@ impl ExportedSlot {
             }
         }
         let count = threads.min(tables.0.len().max(1) * 64).max(1);
-        let readers =
-            (0..count).map(|_| Ok(ExportReader { rows: source.connect_in(&self.name)?.into_rows(), chunks: VecDeque::new() }));
-        Ok(Exporting { readers: readers.collect::<Result<_, Error>>()?, tables, shapes, lock })
+        let readers = (0..count).map(|_| self.reader(source, &tables)).collect::<Result<_, Error>>()?;
+        Ok(Exporting { readers, tables, shapes, lock })
+    }
+
+    /// A reader with every table locked. One that came to a table later would stand behind whoever wants to change it, who waits for our
+    /// other connections: the server sees no deadlock there. Whoever is in the way now waits for us, too, so there is nothing to wait for.
+    fn reader(&self, source: &Source, tables: &Tables) -> Result<ExportReader, Error> {
+        let mut connection = source.connect_in(&self.name)?;
+        let names: Vec<String> = tables.0.values().map(|found| format!("ONLY {}", found.quoted)).collect();
+        if !names.is_empty() {
+            connection.query(&format!("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT", names.join(", ")))?;
+        }
+        Ok(ExportReader { rows: connection.into_rows(), chunks: VecDeque::new() })
     }
 
     /// The snapshot's name, for the log.

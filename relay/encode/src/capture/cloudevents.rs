@@ -142,7 +142,7 @@ impl CapturePlan {
         let Some(key) = &self.key else { return Ok(false) };
         match (step, sides.new_cells(), sides.old) {
             (Step::New(_), Some(cells), _) => key.write_new(&cells, seen, new_key)?,
-            (_, _, Some(old)) => key.write_old(&self.label, old, seen, new_key)?,
+            (_, _, Some(old)) => key.write_old(old, seen, new_key)?,
             _ => return Ok(false),
         }
         Ok(true)

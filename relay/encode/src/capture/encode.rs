@@ -130,7 +130,7 @@ impl CapturePlan {
         let Some(key) = &self.key else { return Ok(()) };
         match (step, sides.new_cells(), sides.old) {
             (Step::New(_), Some(cells), _) => key.write_new(&cells, &mut scratch.seen, event.out()),
-            (_, _, Some(old)) => key.write_old(&self.label, old, &mut scratch.seen, event.out()),
+            (_, _, Some(old)) => key.write_old(old, &mut scratch.seen, event.out()),
             _ => Ok(()),
         }
     }

@@ -94,7 +94,7 @@ impl KeyPlan {
     }
 
     /// Appends the key that an old tuple tells, without schema. Without every column of it there is none (D27).
-    pub(super) fn write_old(&self, table: &str, old: OldRow<'_>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
+    pub(super) fn write_old(&self, old: OldRow<'_>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
         let row = match old {
             OldRow::Full(row) => return self.write_new(&Cells::of(row), seen, out),
             OldRow::Key(row) => Cells::of(row),
@@ -106,7 +106,7 @@ impl KeyPlan {
                 Ok(())
             }
             None => {
-                let message = format!("{table}: the old row does not have column `{}` of the key", column.name);
+                let message = format!("the old row does not have column `{}` of the key", column.name);
                 Err(Poison::new(PoisonReason::Route, message))
             }
         })

@@ -86,6 +86,14 @@ impl Capture {
         if settings.tables.is_empty() {
             reader.errors.push(RouteError::value("tables", "a [[capture]] needs at least one table or glob"));
         }
+        if settings.operations.is_empty() {
+            reader.errors.push(RouteError::value("operations", "a [[capture]] needs at least one operation"));
+        }
+        let masked: Vec<String> = settings.mask.iter().map(|(glob, _)| glob.clone()).collect();
+        reader.names("tables", &settings.tables, "schema.table");
+        reader.names("exclude", &settings.exclude, "schema.table");
+        reader.names("columns.exclude", &settings.columns_exclude, "schema.table.column");
+        reader.names("columns.mask", &masked, "schema.table.column");
         for (at, name) in settings.key.iter().enumerate() {
             if settings.key.iter().take(at).any(|before| before == name) {
                 reader.errors.push(RouteError::value("key", format!("`{name}` is named twice")));
@@ -245,6 +253,15 @@ impl Reader {
             }
         }
         operations
+    }
+
+    /// What has no star and fewer parts than a name matches nothing, whatever the tables are: a column would stay unmasked.
+    fn names(&mut self, field: &str, globs: &[String], form: &str) {
+        let dots = |text: &str| text.matches('.').count();
+        for text in globs.iter().filter(|text| !text.contains('*') && dots(text) < dots(form)) {
+            let message = format!("`{text}` matches nothing: it is held against {form}");
+            self.errors.push(RouteError::value(field, message).hint(format!("write it in full, or `*.{text}`")));
+        }
     }
 
     fn masks(&mut self, entries: &[(String, String)]) -> Vec<(Glob, Mask)> {

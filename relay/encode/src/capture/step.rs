@@ -205,7 +205,7 @@ impl CapturePlan {
         let Scratch { seen, old_key, new_key, .. } = scratch;
         old_key.clear();
         new_key.clear();
-        key.write_old(&self.label, old, seen, old_key)?;
+        key.write_old(old, seen, old_key)?;
         key.write_new(&new, seen, new_key)?;
         Ok(old_key != new_key)
     }
