@@ -1,9 +1,10 @@
-//! Single Kafka requests are lost, answered into nothing, or come too late; brokers go away for a while.
+//! Single Kafka requests are lost, refused, answered into nothing, or come too late; brokers go away for a while.
 
 use crate::story::{Mode, QUICK, judge, load, topic};
 use relay_tests::consumer::{Isolation, Reader};
 use relay_tests::kafka::Kafka;
 use relay_tests::load::Load;
+use relay_tests::oracle::Report;
 use relay_tests::postgres::Postgres;
 use relay_tests::relay::{Builder, Relay};
 use relay_tests::requests::{Api, Trap};
@@ -32,6 +33,23 @@ impl Scene {
         let load = load(&db, &outbox, &topic, Seed::fresh());
         load.until_committed(500, secs(30));
         Scene { db, topic, relay, load }
+    }
+
+    /// Has the broker, or the proxy for it, answer that many writes so, and waits until consumers see more events: in less than a
+    /// transaction's time-out.
+    fn answer(&self, kafka: &Kafka, trap: Trap, times: u64) {
+        let start = Instant::now();
+        let trapped = || kafka.proxy().trapped(Api::Produce, trap);
+        let before = trapped();
+        kafka.proxy().trap(Api::Produce, trap, times);
+        until("the answers", secs(30), || (trapped() >= before + times).then_some(()));
+        self.until_more(kafka, 100, secs(30));
+        println!("{} {trap:?}: {} rewinds so far, {:.1?}", self.topic, self.rewinds(), start.elapsed());
+    }
+
+    fn rewinds(&self) -> f64 {
+        let of = |reason| self.relay.metric(&format!("relay_rewinds_total{{reason=\"{reason}\"}}")).unwrap_or_default();
+        ["rejected", "unknown_topic", "producer"].map(of).iter().sum()
     }
 
     /// Waits until consumers see `n` more events than now: it goes on.
@@ -65,6 +83,51 @@ fn a_write_whose_answer_is_lost_is_in_the_log_once() {
         let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
         println!("{mode:?}: {} answers were lost", kafka.proxy().trapped(Api::Produce, Trap::CutAfter));
         assert_eq!(report.duplicates, 0, "{mode:?}: the broker knows the sequence numbers");
+    }
+}
+
+/// B2, B4, B13, by the answer alone: what librdkafka sends again by itself is in the log once.
+#[test]
+fn a_write_that_the_client_repeats_is_in_the_log_once() {
+    let kafka = Kafka::builder().proxied().start();
+    // UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR; and of what is done:
+    // REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND.
+    let answers = [3, 6, 19, 56].map(Trap::Refuse).into_iter().chain([7, 20].map(Trap::Disown));
+    for mode in Mode::all() {
+        let mut scene = Scene::start(&kafka, "repeated", mode, "");
+        answers.clone().for_each(|trap| scene.answer(&kafka, trap, 3));
+        // A transaction is aborted where librdkafka has lost count of its sequence.
+        assert!(mode == Mode::ExactlyOnce || scene.rewinds() == 0.0, "{mode:?}: {}", scene.relay.logs());
+        let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
+        assert_eq!(report.duplicates, 0, "{mode:?}");
+    }
+}
+
+/// B11, B19, B24, by the answer alone: what librdkafka gives up is read again, soon; in exactly-once nobody sees that.
+#[test]
+fn a_write_that_failed_for_good_is_read_again() {
+    let kafka = Kafka::builder().proxied().start();
+    for mode in [Mode::Log, Mode::ExactlyOnce] {
+        let mut scene = Scene::start(&kafka, "failed", mode, "");
+        // UNKNOWN_SERVER_ERROR before and behind the write, OUT_OF_ORDER_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, TOPIC_AUTHORIZATION_FAILED.
+        for trap in [Trap::Refuse(-1), Trap::Disown(-1), Trap::Refuse(45), Trap::Refuse(59), Trap::Refuse(29)] {
+            scene.answer(&kafka, trap, 3);
+        }
+        // MESSAGE_TOO_LARGE; more of them would condemn an event.
+        scene.answer(&kafka, Trap::Refuse(10), 1);
+        assert!(scene.rewinds() >= 3.0, "{mode:?}: {} rewinds", scene.rewinds());
+        if mode == Mode::ExactlyOnce {
+            judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
+            continue;
+        }
+        // Of order nothing is asked: what was on its way behind the failed batch may have come first (guarantees, "Order in detail").
+        scene.load.stop();
+        let report = until("every event", secs(60), || {
+            let records = Reader::new(&kafka.brokers()).read_all(&[&scene.topic], Isolation::Committed);
+            Some(scene.load.oracle().check(&records)).filter(Report::is_complete)
+        });
+        println!("{report}");
+        assert!(report.aborted.is_empty() && report.foreign.is_empty(), "{report}");
     }
 }
 

@@ -103,7 +103,7 @@ fn serve_reports(client: &Client, stop: &AtomicBool) {
         if context.fatal.get().is_none()
             && let Some((_, reason)) = client.client().fatal_error()
         {
-            tracing::warn!(reason, "the Kafka client has failed for good");
+            tracing::warn!(event = "sink.client_failed", reason, "the Kafka client has failed for good");
             let _ = context.fatal.set(reason);
         }
         // After a fatal error librdkafka sends nothing more, and with no time-out it would keep its records for ever.

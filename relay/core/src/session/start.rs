@@ -17,10 +17,15 @@ const STANDBY_MS: u64 = 1_000;
 
 impl Session {
     pub(super) fn start_over(&mut self) {
-        // No epoch is ours until the next claim: what was stored under the last one is not confirmed to a slot held anew.
+        self.disown();
+        self.inspect(Next::Start);
+    }
+
+    /// No epoch is ours until the next claim: what was stored under the last one is not confirmed to a slot held anew, and what became of
+    /// its last commit is in what the claim is read from.
+    fn disown(&mut self) {
         self.progress.epoch = 0;
         self.transaction.start_over();
-        self.inspect(Next::Start);
     }
 
     pub(super) fn inspect(&mut self, next: Next) {
@@ -270,7 +275,7 @@ impl Session {
         // The other one reads the slot now.
         self.copying.restore_export(None);
         self.attempts = 0;
-        self.progress.epoch = 0;
+        self.disown();
         let retry_ms = self.now_ms + STANDBY_MS * 3 / 4 + self.random(STANDBY_MS / 2);
         self.phase = Phase::Standby { retry_ms };
     }

@@ -284,11 +284,10 @@ impl Stream {
         };
         if !plans.contains_key(&chunk.table) {
             let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
-            let Some(plan) = watch::plan(shape, self.routes.captures(), &database) else {
-                let message = format!("rows of table {} cannot be published", chunk.table);
-                return Flow::Stop(Fault { kind: Kind::ColumnMissing, message });
-            };
-            plans.insert(Arc::clone(&chunk.table), plan);
+            match watch::plan(shape, self.routes.captures(), &database) {
+                Ok(plan) => drop(plans.insert(Arc::clone(&chunk.table), plan)),
+                Err(fault) => return Flow::Stop(fault),
+            }
         }
         let Some(plan) = plans.get(&chunk.table) else { return Flow::Done };
         let lsn = exported.consistent;
