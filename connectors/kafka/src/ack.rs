@@ -94,8 +94,13 @@ impl Context {
             | FailureKind::Aborted
             | FailureKind::Indefinite => {}
         }
+        let given_up = self.life.as_ref().filter(|_| kind == FailureKind::Purged).and_then(Life::reason);
         let message = match (kind, self.fatal.get()) {
             (FailureKind::Fatal, Some(reason)) => reason.clone(),
+            (_, _) if given_up.is_some() => {
+                kind = FailureKind::Aborted;
+                given_up.unwrap_or_default()
+            }
             _ => format!("topic {topic}: {code}"),
         };
         self.report(opaque, Err(Failure { kind, message }));
@@ -168,6 +173,9 @@ impl ClientContext for Context {
             && message.contains(COORDINATOR)
         {
             life.lost_connection();
+        }
+        if let Some(life) = self.life.as_ref().filter(|_| facility == "TXNERR") {
+            life.gave_up(message);
         }
         log(level, facility, message);
     }

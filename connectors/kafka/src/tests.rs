@@ -82,6 +82,7 @@ fn code(code: RDKafkaErrorCode) -> RDKafkaRespErr {
     match code {
         RDKafkaErrorCode::MessageSizeTooLarge => RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
         RDKafkaErrorCode::TopicAuthorizationFailed => RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+        RDKafkaErrorCode::InvalidProducerIdMapping => RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
         other => panic!("{other:?} is not mapped"),
     }
 }
@@ -298,6 +299,23 @@ fn a_dead_client_fails_what_it_holds_and_whatever_is_offered_until_it_is_renewed
     assert_eq!(bench.offer(&event("shop", Some("k"), "{}"), 3), Enqueue::Accepted);
     bench.drain();
     assert!(bench.acks.take_failures().is_empty());
+}
+
+/// The client purges its queue then, and the report of an event says no more than that.
+#[test]
+fn an_event_of_a_transaction_that_the_client_gives_up_comes_back_with_the_reason() {
+    let mut bench = Bench::with(&[("shop", 1)], |config| config.is_exactly_once = true);
+    let transactions = bench.kafka.transactions.as_mut().expect("exactly-once");
+    transactions.begin_fence();
+    wait_for("the fence", || matches!(transactions.answer(), Some(Answer::Fenced(Ok(_)))));
+    // What a broker says that has not heard of this id for transactional.id.expiration.ms.
+    let errors = [code(RDKafkaErrorCode::InvalidProducerIdMapping)];
+    bench.mock.cluster().expect("a cluster").request_errors(RDKafkaApiKey::AddPartitionsToTxn, &errors);
+    assert_eq!(bench.offer(&event("shop", Some("k"), "{}"), 0), Enqueue::Accepted);
+    bench.drain();
+    let failures = bench.acks.take_failures();
+    let (kind, message) = (failures[0].1.kind, &failures[0].1.message);
+    assert!(kind == FailureKind::Aborted && message.contains("INVALID_PRODUCER_ID_MAPPING"), "{kind:?}: {message}");
 }
 
 /// One that lives on may fence its successor: librdkafka asks for a new epoch by itself where records timed out.

@@ -195,7 +195,7 @@ policy! {
     CheckpointMissing "R0242" StopStream, "config" "checkpoint" "stopped:R0242", "`relay checkpoint init` stores where to start: the slot's confirmed position, in poll mode before every row; what was published behind that comes again";
     SinkUnreachable "R0301" Retry, "retryable" "produce" "sink_unreachable", "check sink.kafka.brokers and that each advertised listener can be reached from here";
     SinkAuth "R0302" Retry, "auth" "produce" "sink_unreachable", "check sink.kafka.security against the broker's listener";
-    SinkPermission "R0303" Retry, "auth" "produce" "sink_unreachable", "grant WRITE and DESCRIBE on the target topics, and READ too on the checkpoint and dlq topics";
+    SinkPermission "R0303" Retry, "auth" "produce" "sink_unreachable", "grant WRITE and DESCRIBE on the target topics, READ too on the checkpoint and dlq topics; exactly-once: WRITE and DESCRIBE on the transactional id `relay.<name>`";
     TopicMissing "R0304" Retry, "config" "produce" "topic_missing", "create the topic, or set sink.kafka.create_topics = \"if-missing\"";
     SinkFatal "R0305" Retry, "retryable" "produce" "sink_unreachable", "relay replaces its producer and sends again from the frontier";
     SinkRejected "R0306" Retry, "retryable" "produce" "sink_unreachable", "relay sends the batch again one record at a time to find the culprit";

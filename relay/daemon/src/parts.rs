@@ -11,8 +11,8 @@ use crate::settings::{
 use crate::stream::{self, Routes, Store};
 use crate::supervise::SinkParts;
 use relay_core::checkpoint::Guarantee;
-use relay_core::session;
-use relay_core::{Acks, Lsn};
+use relay_core::session::{self, Fault};
+use relay_core::{Acks, Kind, Lsn};
 use relay_encode::{Captures, Order, Route};
 use relay_postgres::poll::PollConfig;
 use relay_postgres::{Publish, Source};
@@ -261,7 +261,7 @@ fn secret(secret: Option<&Secret>) -> Result<Option<relay_kafka::SecretSource>, 
 }
 
 /// The sink with its checkpoint store.
-pub(crate) fn sink(settings: &Settings, acks: Arc<Acks>) -> Result<SinkParts, String> {
+pub(crate) fn sink(settings: &Settings, acks: Arc<Acks>) -> Result<SinkParts, Fault> {
     if settings.sink.kind == SinkKind::Stdout {
         let sink = relay_stdout::StdoutSink::new(std::io::stdout(), acks);
         return Ok((
@@ -270,7 +270,9 @@ pub(crate) fn sink(settings: &Settings, acks: Arc<Acks>) -> Result<SinkParts, St
             Box::new(relay_stdout::NoCheckpoint::default()),
         ));
     }
-    let kafka = kafka(settings)?.build(relay_kafka::Deps { acks }).map_err(|error| error.to_string())?;
+    let config = kafka(settings).map_err(|message| Fault { kind: Kind::ConfigFile, message })?;
+    let refused = |error: relay_kafka::Error| Fault { kind: error.kind(), message: error.to_string() };
+    let kafka = config.build(relay_kafka::Deps { acks }).map_err(refused)?;
     let store = match kafka.transactions {
         Some(transactions) => Store::transactional(transactions),
         None => Store::plain(kafka.checkpoint),

@@ -9,7 +9,8 @@ use crate::settings::{Drain, Loaded, Settings, SinkKind, SourceMode};
 use crate::status::Status;
 use crate::stream::{self, Control, Ended, Parts, Routes, Store, Stream};
 use relay_core::checkpoint::ReadCheckpoint;
-use relay_core::session::{self, Session, State};
+use relay_core::error::Action;
+use relay_core::session::{self, Fault, Session, State};
 use relay_core::window::{Limits, Window};
 use relay_core::{Acks, Kind, Lsn, Sink};
 use relay_postgres::Source;
@@ -136,9 +137,14 @@ impl Pipeline<'_> {
             let polling = (is_polling || ends_in_log).then(|| parts::polling(self.settings, &self.routes, ends_in_log));
             let stream = match self.stream(polling, control) {
                 Ok(stream) => stream,
-                Err(message) => {
-                    tracing::error!(event = "sink.failed", "{message}");
-                    return EXIT_FAILURE;
+                Err(Fault { kind, message }) => {
+                    let directive = kind.directive();
+                    let Action::StopProcess(code) = directive.action else {
+                        tracing::error!(event = "sink.failed", error.code = directive.code, "{message}");
+                        return EXIT_FAILURE;
+                    };
+                    tracing::error!(event = "sink.failed", error.code = directive.code, hint = directive.hint, "{message}");
+                    return code;
                 }
             };
             match stream.run() {
@@ -153,7 +159,7 @@ impl Pipeline<'_> {
         &self,
         polling: Option<(stream::poll::Config, session::Reads)>,
         control: Receiver<Control>,
-    ) -> Result<Stream, String> {
+    ) -> Result<Stream, Fault> {
         let settings = self.settings;
         let limits = Limits { bytes: settings.delivery.in_flight.bytes(), events: settings.delivery.in_flight_events as usize };
         let acks = Acks::new(limits.events);

@@ -2,6 +2,7 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The life of one transactional client. Its sink and the control thread share it, and use it by turns.
@@ -17,6 +18,8 @@ pub(crate) struct Life {
     losses: AtomicUsize,
     /// Those of them before the open transaction began.
     losses_before: AtomicUsize,
+    /// Why the client gave the open transaction up, in its own words.
+    reason: Mutex<Option<String>>,
     bounds: Bounds,
 }
 
@@ -80,6 +83,7 @@ impl Life {
             failed_before: AtomicUsize::new(0),
             losses: AtomicUsize::new(0),
             losses_before: AtomicUsize::new(0),
+            reason: Mutex::new(None),
             bounds,
         }
     }
@@ -111,6 +115,20 @@ impl Life {
         self.failed_before.store(failed, Ordering::Relaxed);
         self.losses_before.store(self.losses.load(Ordering::Relaxed), Ordering::Relaxed);
         self.began_ms.store(self.now_ms(), Ordering::Relaxed);
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Keeps the line of the log in which the client gives a transaction up: the reports of its events do not say why.
+    pub(crate) fn gave_up(&self, line: &str) {
+        let reason = line.split_once("Current transaction failed in state ").and_then(|(_, rest)| rest.split_once(": "));
+        if let Some((_, reason)) = reason {
+            self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+        }
+    }
+
+    /// Why the client gave the open transaction up, if it did.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn failed_before(&self) -> usize {

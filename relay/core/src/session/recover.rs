@@ -120,9 +120,8 @@ impl Session {
             FailureKind::Fatal | FailureKind::Indefinite => self.undelivered(Kind::SinkFatal, failure, Cause::Fatal),
             FailureKind::Fenced => self.stop(Fault { kind: Kind::Fenced, message: failure.message.clone() }),
             FailureKind::Denied => self.undelivered(Kind::SinkPermission, failure, Cause::Transient),
-            FailureKind::Transient | FailureKind::Purged | FailureKind::Aborted => {
-                self.undelivered(Kind::SinkUnreachable, failure, Cause::Transient);
-            }
+            FailureKind::Aborted => self.undelivered(Kind::SinkFatal, failure, Cause::Transient),
+            FailureKind::Transient | FailureKind::Purged => self.undelivered(Kind::SinkUnreachable, failure, Cause::Transient),
         }
     }
 

@@ -5,7 +5,7 @@ use relay_core::Kind;
 use super::properties::refusal;
 use super::rules::Rules;
 use super::source_text::printable;
-use super::{Mechanism, SecurityProtocol, SinkKind};
+use super::{Guarantee, Mechanism, SecurityProtocol, SinkKind};
 
 /// Whether Kafka takes the name.
 pub(crate) fn is_legal_topic(name: &str) -> bool {
@@ -24,6 +24,7 @@ pub(crate) fn kafka(rules: &mut Rules<'_>) {
         brokers(rules);
         security(rules);
         properties(rules);
+        transactions(rules);
     }
 }
 
@@ -123,5 +124,36 @@ fn properties(rules: &mut Rules<'_>) {
     if kafka.is_unsafe {
         let message = "`sink.kafka.unsafe` lifts the refusal of properties that relay's promises rest on";
         rules.warn(Kind::ConfigConflict, "sink.kafka.unsafe", message, "leave it out as soon as you can");
+    }
+}
+
+/// Exactly-once: a transaction must end before the brokers abort it.
+fn transactions(rules: &mut Rules<'_>) {
+    let settings = rules.settings;
+    if settings.delivery.guarantee != Guarantee::ExactlyOnce {
+        return;
+    }
+    let properties = &settings.sink.kafka.properties.0;
+    let time_ms = |name: &str, default: u64| properties.get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
+    let (socket_ms, transaction_ms) = (time_ms("socket.timeout.ms", 10_000), time_ms("transaction.timeout.ms", 60_000));
+    if socket_ms >= transaction_ms {
+        let name = if properties.contains_key("socket.timeout.ms") { "socket.timeout.ms" } else { "transaction.timeout.ms" };
+        let message = format!(
+            "`socket.timeout.ms` ({socket_ms}) must be below `transaction.timeout.ms` ({transaction_ms}): a request that is given up later \
+             may outlive its transaction"
+        );
+        let key = format!("sink.kafka.properties.{name}");
+        rules.error(Kind::ConfigConflict, &key, message, "leave both out: relay sets 10000 and 60000");
+    } else if settings.delivery.commit_interval.as_millis() >= u128::from(transaction_ms - socket_ms) {
+        let message = format!(
+            "`delivery.commit_interval` and the commit itself (up to `socket.timeout.ms`, {socket_ms}) must end within \
+             `transaction.timeout.ms` ({transaction_ms}), after which the brokers abort the transaction"
+        );
+        rules.error(
+            Kind::ConfigConflict,
+            "delivery.commit_interval",
+            message,
+            "shorten it: consumers wait that long for every event",
+        );
     }
 }

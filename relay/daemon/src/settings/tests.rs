@@ -171,6 +171,12 @@ fn each_rule_speaks_up() {
         ("[[outbox]]\ntable = \"a.o\"\npreset = \"namastack\"", "R0103", "a condition on `handler_id`"),
         ("[[outbox]]\ntable = \"b\"\ntopic = \"orders.dlq\"", "R0104", "of relay's own"),
         ("[[outbox]]\ntable = \"b\"\ntopic = \"no spaces\"", "R0103", "is not a topic name"),
+        ("[delivery]\nguarantee = \"exactly-once\"\ncommit_interval = \"50s\"", "R0104", "after which the brokers abort"),
+        (
+            "properties = { \"transaction.timeout.ms\" = 5000 }\n[delivery]\nguarantee = \"exactly-once\"",
+            "R0104",
+            "must be below `transaction.timeout.ms` (5000)",
+        ),
         ("[outbox2]", "R0102", "unknown key `outbox2`"),
         ("[kafka]\nbrokers = \"x\"", "R0102", "unknown key `kafka`"),
     ] {
