@@ -522,3 +522,16 @@ fn what_arrives_at_the_end_of_a_rewind_does_not_come_again() {
     desk.session.begin(Lsn(200), 0).expect("in order");
     assert_eq!(desk.session.admit(), Admission::Covered);
 }
+
+/// What is in flight outlives its connection; the frames that it was read from do not.
+#[test]
+fn frames_of_a_lost_connection_are_asked_for_again() {
+    let mut desk = Desk::streaming_exactly();
+    let tickets = desk.transaction(200, 1);
+    assert!(desk.session.kept(10));
+    desk.session.input(Input::Lost(fault(Kind::SourceLost)));
+    desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+    desk.fail(tickets[0], FailureKind::Transient);
+    let order = desk.until(|order| matches!(order, Order::Replay | Order::Hold(_)));
+    assert!(matches!(order, Order::Hold(start) if start < Lsn(200)), "{order:?}");
+}
