@@ -337,8 +337,8 @@ impl Sink for KafkaSink {
 
     #[inline]
     fn nudge(&mut self) {
-        // While batches fill by themselves a flush would only cut them.
-        if self.outstanding() > 0 && !self.room.is_half_taken(&self.producer.context().reported_bytes) {
+        // Behind a busy broker a flush would only cut the batches.
+        if self.outstanding() > 0 && !self.room.is_busy(&self.producer.context().reported_bytes) {
             self.producer.nudge.ask();
         }
     }
