@@ -1,9 +1,10 @@
-//! Single Kafka requests are lost, answered into nothing, or come too late; brokers go away for a while.
+//! Single Kafka requests are lost, refused, answered into nothing, or come too late; brokers go away for a while.
 
 use crate::story::{Mode, QUICK, judge, load, topic};
 use relay_tests::consumer::{Isolation, Reader};
 use relay_tests::kafka::Kafka;
 use relay_tests::load::Load;
+use relay_tests::oracle::Report;
 use relay_tests::postgres::Postgres;
 use relay_tests::relay::{Builder, Relay};
 use relay_tests::requests::{Api, Trap};
@@ -34,6 +35,23 @@ impl Scene {
         Scene { db, topic, relay, load }
     }
 
+    /// Has the broker, or the proxy for it, answer that many writes so, and waits until consumers see more events: in less than a
+    /// transaction's time-out.
+    fn answer(&self, kafka: &Kafka, trap: Trap, times: u64) {
+        let start = Instant::now();
+        let trapped = || kafka.proxy().trapped(Api::Produce, trap);
+        let before = trapped();
+        kafka.proxy().trap(Api::Produce, trap, times);
+        until("the answers", secs(30), || (trapped() >= before + times).then_some(()));
+        self.until_more(kafka, 100, secs(30));
+        println!("{} {trap:?}: {} rewinds so far, {:.1?}", self.topic, self.rewinds(), start.elapsed());
+    }
+
+    fn rewinds(&self) -> f64 {
+        let of = |reason| self.relay.metric(&format!("relay_rewinds_total{{reason=\"{reason}\"}}")).unwrap_or_default();
+        ["rejected", "unknown_topic", "producer"].map(of).iter().sum()
+    }
+
     /// Waits until consumers see `n` more events than now: it goes on.
     fn until_more(&self, kafka: &Kafka, n: usize, limit: Duration) {
         let count = || Reader::new(&kafka.brokers()).read_all(&[&self.topic], Isolation::Committed).len();
@@ -42,6 +60,12 @@ impl Scene {
             (count() >= before + n).then_some(())
         });
     }
+}
+
+/// The error code in the answer to an EndTxn of version 0 or 1, which is what librdkafka sends: it follows throttle_time_ms.
+fn code_of_end(answer: &[u8]) -> i16 {
+    let &[_, _, _, _, high, low] = answer else { panic!("no answer to an EndTxn of version 0 or 1: {answer:?}") };
+    i16::from_be_bytes([high, low])
 }
 
 /// B15.
@@ -59,6 +83,51 @@ fn a_write_whose_answer_is_lost_is_in_the_log_once() {
         let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
         println!("{mode:?}: {} answers were lost", kafka.proxy().trapped(Api::Produce, Trap::CutAfter));
         assert_eq!(report.duplicates, 0, "{mode:?}: the broker knows the sequence numbers");
+    }
+}
+
+/// B2, B4, B13, by the answer alone: what librdkafka sends again by itself is in the log once.
+#[test]
+fn a_write_that_the_client_repeats_is_in_the_log_once() {
+    let kafka = Kafka::builder().proxied().start();
+    // UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS, KAFKA_STORAGE_ERROR; and of what is done:
+    // REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND.
+    let answers = [3, 6, 19, 56].map(Trap::Refuse).into_iter().chain([7, 20].map(Trap::Disown));
+    for mode in Mode::all() {
+        let mut scene = Scene::start(&kafka, "repeated", mode, "");
+        answers.clone().for_each(|trap| scene.answer(&kafka, trap, 3));
+        // A transaction is aborted where librdkafka has lost count of its sequence.
+        assert!(mode == Mode::ExactlyOnce || scene.rewinds() == 0.0, "{mode:?}: {}", scene.relay.logs());
+        let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
+        assert_eq!(report.duplicates, 0, "{mode:?}");
+    }
+}
+
+/// B11, B19, B24, by the answer alone: what librdkafka gives up is read again, soon; in exactly-once nobody sees that.
+#[test]
+fn a_write_that_failed_for_good_is_read_again() {
+    let kafka = Kafka::builder().proxied().start();
+    for mode in [Mode::Log, Mode::ExactlyOnce] {
+        let mut scene = Scene::start(&kafka, "failed", mode, "");
+        // UNKNOWN_SERVER_ERROR before and behind the write, OUT_OF_ORDER_SEQUENCE_NUMBER, UNKNOWN_PRODUCER_ID, TOPIC_AUTHORIZATION_FAILED.
+        for trap in [Trap::Refuse(-1), Trap::Disown(-1), Trap::Refuse(45), Trap::Refuse(59), Trap::Refuse(29)] {
+            scene.answer(&kafka, trap, 3);
+        }
+        // MESSAGE_TOO_LARGE; more of them would condemn an event.
+        scene.answer(&kafka, Trap::Refuse(10), 1);
+        assert!(scene.rewinds() >= 3.0, "{mode:?}: {} rewinds", scene.rewinds());
+        if mode == Mode::ExactlyOnce {
+            judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
+            continue;
+        }
+        // Of order nothing is asked: what was on its way behind the failed batch may have come first (guarantees, "Order in detail").
+        scene.load.stop();
+        let report = until("every event", secs(60), || {
+            let records = Reader::new(&kafka.brokers()).read_all(&[&scene.topic], Isolation::Committed);
+            Some(scene.load.oracle().check(&records)).filter(Report::is_complete)
+        });
+        println!("{report}");
+        assert!(report.aborted.is_empty() && report.foreign.is_empty(), "{report}");
     }
 }
 
@@ -130,10 +199,7 @@ fn a_late_commit_does_not_end_a_later_transaction() {
         scene.until_more(&kafka, 50, secs(60));
         kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
         until("a later transaction's end", secs(30), || (kafka.proxy().held() == 2).then_some(()));
-        let answer = kafka.proxy().release_alone();
-        // throttle_time_ms, then error_code; from version 3 on tags stand before.
-        let at = answer.len() - if answer.len() > 6 { 3 } else { 2 };
-        let code = i16::from_be_bytes([answer[at], answer[at + 1]]);
+        let code = code_of_end(&kafka.proxy().release_alone());
         println!("the late commit was answered with {code}");
         assert_ne!(code, 0, "the broker takes no commit of an epoch that is over");
         kafka.proxy().release();
@@ -154,14 +220,15 @@ fn a_transaction_that_times_out_while_relay_stands_still_is_sent_again_once() {
         kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
         until("an open transaction", secs(30), || (kafka.proxy().held() == 1).then_some(()));
         scene.relay.pause();
+        let end = |isolation| Reader::new(&kafka.brokers()).end(&scene.topic, isolation);
+        let hidden = end(Isolation::Uncommitted) - end(Isolation::Committed);
+        assert!(hidden > 0, "a transaction is open");
         let open = Instant::now();
-        let hidden = |isolation| Reader::new(&kafka.brokers()).read_all(&[&scene.topic], isolation).len();
-        // The broker's abort shows as the last stable offset going on: a reader of committed records gets to the end.
-        let before = hidden(Isolation::Committed);
-        std::thread::sleep(secs(5));
-        println!("expired after {:.1?}: {} of {} records visible", open.elapsed(), before, hidden(Isolation::Uncommitted));
-        let answer = kafka.proxy().release_alone();
-        assert!(answer.iter().any(|byte| *byte != 0), "the transaction is over at the broker: its end is refused");
+        let is_over = || (end(Isolation::Uncommitted) == end(Isolation::Committed)).then_some(());
+        until("the broker to end it", secs(60), is_over);
+        println!("{hidden} records of an open transaction were aborted after {:.1?}", open.elapsed());
+        let code = code_of_end(&kafka.proxy().release_alone());
+        assert_ne!(code, 0, "the transaction is over at the broker: its end is refused");
         scene.relay.resume();
         scene.until_more(&kafka, 100, secs(60));
     }

@@ -130,6 +130,18 @@ impl Reader {
         topics.iter().flat_map(|topic| self.read_topic(topic, isolation)).collect()
     }
 
+    /// The sum of the offsets at which the partitions of a topic end for such a consumer: an open transaction keeps that of committed
+    /// records back.
+    #[track_caller]
+    pub fn end(&self, topic: &str, isolation: Isolation) -> i64 {
+        let tail = self.tail(&[topic], isolation);
+        let assigned = tail.consumer.assignment().expect("ask for the assignment");
+        let end = |partition| {
+            tail.consumer.fetch_watermarks(topic, partition, secs(30)).unwrap_or_else(|e| panic!("look at {topic}: {e}")).1
+        };
+        assigned.elements().iter().map(|element| end(element.partition())).sum()
+    }
+
     #[track_caller]
     fn read_topic(&self, topic: &str, isolation: Isolation) -> Vec<Rec> {
         let tail = self.tail(&[topic], isolation);

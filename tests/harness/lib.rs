@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+mod produce;
 pub mod proxy;
 mod pump;
 pub mod relay;

@@ -39,6 +39,12 @@ pub(crate) fn pump(control: &Control, connection: &Arc<Connection>, direction: D
             continue;
         }
         if !lane.is_swallowing && !has_lost {
+            // Between whole frames, as everything that a Kafka proxy forwards.
+            if direction == Direction::Down
+                && let Some(answers) = connection.unanswered.take_ready()
+            {
+                line.push(Instant::now(), &answers, &lane);
+            }
             while let Some(piece) = line.due(Instant::now(), &lane) {
                 if !forward(control, connection, direction, &piece) {
                     return;

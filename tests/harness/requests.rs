@@ -1,10 +1,11 @@
-//! Tells the Kafka requests that pass a proxy apart, and drops, holds or fails chosen ones.
+//! Tells the Kafka requests that pass a proxy apart, and drops, holds, refuses or fails chosen ones.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::produce::refusal;
 use crate::proxy::{Connection, Direction, Proxy};
 use crate::wait::secs;
 
@@ -15,6 +16,8 @@ pub enum Api {
     Produce = 0,
     /// Who leads what.
     Metadata = 3,
+    /// Topics are to be created.
+    CreateTopics = 19,
     /// A producer asks for its id and epoch, and fences those before it.
     InitProducerId = 22,
     /// A transaction is about to touch partitions.
@@ -36,6 +39,10 @@ pub enum Trap {
     CutAfter,
     /// It waits in the network until [`Proxy::release`].
     Hold,
+    /// It never reaches the broker; the answer is that Kafka error code. Of Produce alone.
+    Refuse(i16),
+    /// The broker does it; the answer is that Kafka error code all the same. Of Produce alone.
+    Disown(i16),
 }
 
 /// A request that was kept, with the connection it came by.
@@ -53,9 +60,22 @@ pub(crate) struct Requests {
     counts: Mutex<HashMap<(Api, Option<Trap>), u64>>,
 }
 
-/// The requests of one connection whose answers must not pass.
+/// What a connection's client is not told, or told in place of the broker.
 #[derive(Debug, Default)]
-pub(crate) struct Unanswered(Mutex<HashMap<i32, (Api, Trap)>>);
+pub(crate) struct Unanswered {
+    /// Requests whose answers must not pass, by their correlation ids.
+    requests: Mutex<HashMap<i32, Instead>>,
+    /// Whole answers to what never reached the broker.
+    ready: Mutex<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Instead {
+    api: Api,
+    trap: Trap,
+    /// What passes in place of the answer.
+    answer: Vec<u8>,
+}
 
 /// The whole frames of one direction.
 #[derive(Debug, Default)]
@@ -148,9 +168,14 @@ impl Requests {
                     return None;
                 }
                 Some(trap @ (Trap::DropResponse | Trap::CutAfter)) => {
-                    lock(&connection.unanswered.0).insert(correlation, (api, trap));
+                    connection.unanswered.expect(correlation, Instead { api, trap, answer: Vec::new() });
                     on.extend_from_slice(&frame);
                 }
+                Some(trap @ Trap::Disown(code)) => {
+                    connection.unanswered.expect(correlation, Instead { api, trap, answer: refusal(&frame, code) });
+                    on.extend_from_slice(&frame);
+                }
+                Some(Trap::Refuse(code)) => lock(&connection.unanswered.ready).extend(refusal(&frame, code)),
                 Some(Trap::Hold) => lock(&self.held).push(Held { connection: Arc::clone(connection), frame }),
             }
         }
@@ -163,10 +188,11 @@ impl Requests {
         frames.0.extend_from_slice(bytes);
         while let Some(frame) = frames.next() {
             let correlation = number(&frame, LENGTH).unwrap_or(-1);
-            match lock(&connection.unanswered.0).remove(&correlation) {
+            match lock(&connection.unanswered.requests).remove(&correlation) {
                 None => on.extend_from_slice(&frame),
-                Some((api, trap)) => {
+                Some(Instead { api, trap, answer }) => {
                     self.count(api, Some(trap));
+                    on.extend_from_slice(&answer);
                     if trap == Trap::CutAfter {
                         connection.reset();
                         return None;
@@ -187,7 +213,7 @@ impl Requests {
         if traps[at].2 == 0 {
             traps.remove(at);
         }
-        if !matches!(trap, Trap::DropResponse | Trap::CutAfter) {
+        if !matches!(trap, Trap::DropResponse | Trap::CutAfter | Trap::Disown(_)) {
             self.count(api, Some(trap));
         }
         Some(trap)
@@ -198,12 +224,25 @@ impl Requests {
     }
 }
 
+// === impl Unanswered ===
+
+impl Unanswered {
+    fn expect(&self, correlation: i32, instead: Instead) {
+        lock(&self.requests).insert(correlation, instead);
+    }
+
+    /// Takes the answers that the proxy gives by itself, if there are any.
+    pub(crate) fn take_ready(&self) -> Option<Vec<u8>> {
+        Some(std::mem::take(&mut *lock(&self.ready))).filter(|answers| !answers.is_empty())
+    }
+}
+
 // === impl Api ===
 
 impl Api {
     fn of(frame: &[u8]) -> Option<(Api, i32)> {
         let key = i16::from_be_bytes([*frame.get(LENGTH)?, *frame.get(LENGTH + 1)?]);
-        let all = [Api::Produce, Api::Metadata, Api::InitProducerId, Api::AddPartitionsToTxn, Api::EndTxn];
+        let all = [Api::Produce, Api::Metadata, Api::CreateTopics, Api::InitProducerId, Api::AddPartitionsToTxn, Api::EndTxn];
         let api = all.into_iter().find(|api| *api as i16 == key)?;
         Some((api, number(frame, REQUEST_HEAD - 4)?))
     }

@@ -68,6 +68,45 @@ fn apply_twice(db: &Postgres, preset: &str) {
 }
 
 #[test]
+fn captured_tables_are_named_by_the_server_and_one_without_key_is_refused() {
+    for version in Version::ALL {
+        let db = Postgres::start(version);
+        db.sql(
+            "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE loose (a int); CREATE SCHEMA \"S%_\"; \
+             CREATE TABLE \"S%_\".\"It's\" (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+             CREATE TABLE \"S%_\".leaf PARTITION OF \"S%_\".\"It's\" DEFAULT; CREATE UNLOGGED TABLE other (id int PRIMARY KEY)",
+        );
+        let scratch = Scratch::new("init");
+        let file = scratch.join("relay.toml").display().to_string();
+        let admin = db.url("postgres");
+        let init = |more: &[&str]| {
+            let wish = ["init", "--name", "seen", "--role", "o'relay", "-o", &file, "--capture", "public.*,S%_.*"];
+            run(&wish.iter().chain(more).copied().collect::<Vec<_>>())
+        };
+        let refused = init(&["--apply", &admin]);
+        assert!(refused.status.code() == Some(1) && text(&refused.stderr).contains("UPDATE and DELETE of \"public\".\"loose\""));
+        assert_eq!(db.sql("SELECT count(*) FROM pg_publication").number(), 0);
+        db.sql("ALTER TABLE loose REPLICA IDENTITY FULL");
+        let (sql, _) = good(&init(&["--apply", &admin]));
+        assert!(sql.contains("FOR TABLE \"S%_\".\"It's\", public.loose, public.users WITH"), "{sql}");
+        assert_eq!(good(&run(&["check", "--deny-warnings", &file])).0, "");
+        // No publication takes an unlogged table, and doctor would name it.
+        db.sql("DROP TABLE other");
+        let brokers = format!("sink.kafka.brokers={}", Kafka::shared().brokers());
+        let (report, _) = good(&run(&["doctor", "-c", &file, "--set", &brokers]));
+        assert!(report.contains("ok   PG010") && report.contains("ok   PG022") && !report.contains("\n  fail "), "{report}");
+        // By name nobody need look, and an outbox stands beside them where it is asked for.
+        let (sql, _) = good(&init(&["--dry-run", "--capture", "public.third", "--table", "public.outbox"]));
+        assert!(sql.contains("CREATE TABLE public.outbox (") && sql.contains("\\gexec"), "{sql}");
+        let by_name = ["init", "--name", "named", "--capture", "public.users", "--role", "o'relay", "--dry-run"];
+        let (sql, _) = good(&run(&by_name));
+        assert!(!sql.contains("\\gexec") && !sql.contains("public.outbox"), "{sql}");
+        db.sql(&sql.replace("CREATE ROLE", "-- CREATE ROLE"));
+        assert_eq!(db.sql("SELECT count(*) FROM pg_publication WHERE pubname = 'relay_named' AND pubupdate").number(), 1);
+    }
+}
+
+#[test]
 fn the_printed_sql_makes_the_same_by_hand_on_every_version() {
     for version in Version::ALL {
         let db = Postgres::start(version);

@@ -193,7 +193,7 @@ impl ClientContext for Context {
         let error = Error::global(error.rdkafka_error_code(), reason);
         // rdkafka reports each error twice to a producer's context, and librdkafka each failed connection attempt.
         if self.health.note(error.clone()) {
-            tracing::warn!(%error, "the Kafka client reports an error");
+            tracing::warn!(event = "sink.client_error", %error, "the Kafka client reports an error");
         }
     }
 
@@ -215,16 +215,22 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
     match level {
         // Said by the error callback as well.
-        _ if matches!(facility, "FAIL" | "FATAL") => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        _ if matches!(facility, "FAIL" | "FATAL") => {
+            tracing::debug!(target: "librdkafka", event = "sink.librdkafka", facility, "{message}")
+        }
         // It tries again by itself.
-        _ if facility == "GETPID" => tracing::info!(target: "librdkafka", facility, "{message}"),
+        _ if facility == "GETPID" => tracing::info!(target: "librdkafka", event = "sink.librdkafka", facility, "{message}"),
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::error!(target: "librdkafka", facility, "{message}");
+            tracing::error!(target: "librdkafka", event = "sink.librdkafka", facility, "{message}");
         }
         // A broken connection is an error to librdkafka and a matter of patience to relay.
-        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", facility, "{message}"),
-        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+            tracing::warn!(target: "librdkafka", event = "sink.librdkafka", facility, "{message}")
+        }
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "librdkafka", event = "sink.librdkafka", facility, "{message}")
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", event = "sink.librdkafka", facility, "{message}"),
     }
 }
 

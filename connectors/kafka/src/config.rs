@@ -221,7 +221,8 @@ impl Config {
             .map(|config| Transactions::start(config, Arc::clone(&current), Arc::clone(&checkpoint_topic)))
             .transpose()?;
         let checkpoint = CheckpointTopic::new(Arc::clone(&current), checkpoint_topic, stores, asks.clone());
-        let sink = KafkaSink::new(plan, current, Arc::clone(&health), asks, &own, gate);
+        let surrender = transactions.as_ref().map(Transactions::surrender);
+        let sink = KafkaSink::new(plan, current, Arc::clone(&health), asks, &own, gate, surrender);
         Ok(Kafka { sink, checkpoint, transactions, reader, health })
     }
 
@@ -340,11 +341,16 @@ impl Plan {
         let linger_ms = config.number(&["linger.ms", "queue.buffering.max.ms"])?.unwrap_or(LINGER_MS as f64);
         let bounds = config.is_exactly_once.then(|| config.bounds()).transpose()?;
         if config.allow_unsafe {
-            tracing::warn!("sink.kafka.unsafe is on: the properties may break what relay promises");
+            tracing::warn!(event = "sink.unsafe", "sink.kafka.unsafe is on: the properties may break what relay promises");
         }
         for name in ["ssl.endpoint.identification.algorithm", "enable.ssl.certificate.verification"] {
             if let Some(value) = config.properties.get(name).filter(|value| matches!(value.as_str(), "none" | "false")) {
-                tracing::warn!(property = name, value, "the brokers' certificates are not checked as they should be");
+                tracing::warn!(
+                    event = "sink.unverified",
+                    property = name,
+                    value,
+                    "the brokers' certificates are not checked as they should be"
+                );
             }
         }
         let linger = Duration::from_secs_f64(linger_ms.clamp(0.0, 900_000.0) / 1000.0);

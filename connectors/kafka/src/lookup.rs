@@ -61,6 +61,8 @@ struct Watched {
 const REFRESH: Duration = Duration::from_secs(300);
 /// How long after no answer the next question waits.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How many topics one administrative request is about.
+const AT_ONCE: usize = 100;
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -108,7 +110,7 @@ impl Lookup {
                 if kind == FailureKind::Denied {
                     // Metadata may be allowed where writing is not: only time can tell whether an ACL was added.
                     if watched.topic.set_state(State::Denied, &message) {
-                        tracing::warn!(topic, message, "Kafka refuses records for a topic");
+                        tracing::warn!(event = "topic.denied", topic, message, "Kafka refuses records for a topic");
                         watched.attempts += 1;
                         watched.due = now + backoff(watched.attempts.max(3));
                     }
@@ -137,7 +139,7 @@ impl Lookup {
         }
         due.sort_unstable();
         let producer = self.current.get();
-        let mut describe = Vec::new();
+        let (mut describe, mut absent) = (Vec::new(), Vec::new());
         let mut has_controller = true;
         for (at, name) in due.iter().enumerate() {
             let Some(watched) = self.topics.get_mut(name) else { continue };
@@ -146,6 +148,11 @@ impl Lookup {
                     self.health.seen();
                     has_controller = has;
                     describe.push(name.clone());
+                }
+                Found::Absent { has_controller: has } => {
+                    self.health.seen();
+                    has_controller = has;
+                    absent.push(name.clone());
                 }
                 Found::Wait => self.health.seen(),
                 Found::NoAnswer(message) => {
@@ -161,8 +168,31 @@ impl Lookup {
                 }
             }
         }
-        for names in describe.chunks(100) {
+        for names in absent.chunks(AT_ONCE) {
+            self.create(&producer, names, has_controller);
+        }
+        for names in describe.chunks(AT_ONCE) {
             self.describe(&producer, names, has_controller);
+        }
+    }
+
+    /// Creates topics that do not exist, by one request.
+    fn create(&mut self, producer: &Producer, names: &[Box<str>], has_controller: bool) {
+        let topics: Vec<Arc<Topic>> = names.iter().filter_map(|name| Some(Arc::clone(&self.topics.get(name)?.topic))).collect();
+        let wanted: Vec<NewTopic<'_>> = topics.iter().map(|topic| new_topic(topic, &self.creation)).collect();
+        let mut answers = if has_controller {
+            native::create_topics(producer.client.client(), &wanted, ADMIN_TIMEOUT)
+        } else {
+            Err(native::no_controller())
+        };
+        for topic in &topics {
+            let Some(watched) = self.topics.get_mut(&topic.name) else { continue };
+            let answer = match &mut answers {
+                // One that the broker said nothing of is looked up again.
+                Ok(answers) => answers.remove(&*topic.name).unwrap_or(Ok(())),
+                Err(refused) => Err(refused.clone()),
+            };
+            created(watched, answer);
         }
     }
 
@@ -193,7 +223,12 @@ impl Lookup {
                 Ok(settings) => watched.topic.limits.update(&settings),
                 Err(Refused { message, .. }) if !watched.has_warned => {
                     watched.has_warned = true;
-                    tracing::warn!(topic = &**name, message, "the limits of a topic are unknown; Kafka's defaults are assumed");
+                    tracing::warn!(
+                        event = "topic.limits_unknown",
+                        topic = &**name,
+                        message,
+                        "the limits of a topic are unknown; Kafka's defaults are assumed"
+                    );
                 }
                 Err(_) => {}
             }
@@ -211,6 +246,10 @@ impl Lookup {
 /// What a look at one topic came to.
 enum Found {
     Exists {
+        has_controller: bool,
+    },
+    /// It is to be created.
+    Absent {
         has_controller: bool,
     },
     /// Not usable yet; `due` says when to look again.
@@ -233,6 +272,7 @@ fn find(producer: &Producer, creation: &Creation, watched: &mut Watched) -> Foun
             let before = watched.topic.set_partitions(partitions);
             if before != 0 && before != partitions {
                 tracing::warn!(
+                    event = "topic.partitions_changed",
                     topic = name,
                     before,
                     partitions,
@@ -241,7 +281,15 @@ fn find(producer: &Producer, creation: &Creation, watched: &mut Watched) -> Foun
             }
             return Found::Exists { has_controller };
         }
-        Code::UnknownTopicOrPartition => absent(producer, creation, watched, has_controller),
+        Code::UnknownTopicOrPartition => {
+            if watched.topic.state() == State::Ready {
+                tracing::warn!(event = "topic.gone", topic = name, "a topic is gone");
+            }
+            if creation.is_allowed {
+                return Found::Absent { has_controller };
+            }
+            turn(watched, State::Missing, "it does not exist, and sink.kafka.create_topics is \"never\"");
+        }
         Code::TopicAuthorizationFailed => turn(watched, State::Denied, &code.to_string()),
         Code::InvalidTopic => turn(watched, State::Missing, &code.to_string()),
         // Just created, or between two leaders.
@@ -250,24 +298,11 @@ fn find(producer: &Producer, creation: &Creation, watched: &mut Watched) -> Foun
     Found::Wait
 }
 
-/// The topic does not exist: create it, or wait until somebody does.
-fn absent(producer: &Producer, creation: &Creation, watched: &mut Watched, has_controller: bool) {
-    let topic = Arc::clone(&watched.topic);
-    let name = &*topic.name;
-    if watched.topic.state() == State::Ready {
-        tracing::warn!(topic = name, "a topic is gone");
-    }
-    if !creation.is_allowed {
-        return turn(watched, State::Missing, "it does not exist, and sink.kafka.create_topics is \"never\"");
-    }
-    let created = if has_controller {
-        native::create_topic(producer.client.client(), &new_topic(&topic, creation), ADMIN_TIMEOUT)
-    } else {
-        Err(native::no_controller())
-    };
-    match created {
+/// What became of the creation of a topic that did not exist.
+fn created(watched: &mut Watched, answer: Result<(), Refused>) {
+    match answer {
         Ok(()) => {
-            tracing::info!(topic = name, "created a topic");
+            tracing::info!(event = "topic.created", topic = &*watched.topic.name, "created a topic");
             again_soon(watched);
         }
         Err(Refused { code: Code::TopicAlreadyExists | Code::OperationTimedOut, .. }) => again_soon(watched),
@@ -298,7 +333,7 @@ fn turn(watched: &mut Watched, state: State, message: &str) {
     watched.attempts += 1;
     watched.due = Instant::now() + backoff(watched.attempts);
     if watched.topic.set_state(state, message) {
-        tracing::warn!(topic = &*watched.topic.name, message, "a topic cannot be used");
+        tracing::warn!(event = "topic.unusable", topic = &*watched.topic.name, message, "a topic cannot be used");
     }
 }
 

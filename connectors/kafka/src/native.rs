@@ -205,13 +205,57 @@ pub(crate) fn no_controller() -> Refused {
     Refused { code: RDKafkaErrorCode::NotController, message: "the cluster has no controller".to_owned() }
 }
 
-/// Creates a topic and waits for the answer.
-pub(crate) fn create_topic<C: ClientContext>(
+/// Creates topics by one request and waits for the answer: one for each of them, or an error for all.
+pub(crate) fn create_topics<C: ClientContext>(
     client: &AnyClient<C>,
-    topic: &NewTopic<'_>,
+    topics: &[NewTopic<'_>],
     timeout: Duration,
-) -> Result<(), Refused> {
+) -> Result<HashMap<String, Result<(), Refused>>, Refused> {
+    let mut answers = HashMap::with_capacity(topics.len());
+    let mut natives = Vec::with_capacity(topics.len());
+    for topic in topics {
+        match native_topic(topic) {
+            Ok(native) => natives.push(native),
+            Err(refused) => drop(answers.insert(topic.name.to_owned(), Err(refused))),
+        }
+    }
+    if natives.is_empty() {
+        return Ok(answers);
+    }
+    let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS;
+    let event = request(client, op, timeout, |rk, options, queue| {
+        // SAFETY: all objects are alive; the array is read during the call, which copies what it needs.
+        unsafe { sys::rd_kafka_CreateTopics(rk, natives.as_mut_ptr(), natives.len(), options, queue) };
+    });
+    for native in natives {
+        // SAFETY: made above, freed once, not used after this.
+        unsafe { sys::rd_kafka_NewTopic_destroy(native) };
+    }
+    let event = event?;
+    // SAFETY: the event is a CreateTopics result (the queue is private to the one request) and outlives everything read from
+    // it here; the array has `count` live elements, whose texts are NUL-terminated and copied.
+    unsafe {
+        let result = sys::rd_kafka_event_CreateTopics_result(event.0.as_ptr());
+        let mut count = 0;
+        let topics =
+            if result.is_null() { ptr::null_mut() } else { sys::rd_kafka_CreateTopics_result_topics(result, &raw mut count) };
+        for at in 0..count {
+            let topic = *topics.add(at);
+            let answer = match RDKafkaErrorCode::from(sys::rd_kafka_topic_result_error(topic)) {
+                RDKafkaErrorCode::NoError => Ok(()),
+                code => Err(Refused { code, message: copy_text(sys::rd_kafka_topic_result_error_string(topic)) }),
+            };
+            answers.insert(copy_text(sys::rd_kafka_topic_result_name(topic)), answer);
+        }
+    }
+    Ok(answers)
+}
+
+/// A topic as librdkafka takes it, to be freed by the caller.
+fn native_topic(topic: &NewTopic<'_>) -> Result<*mut sys::rd_kafka_NewTopic_t, Refused> {
     let name = c_text(topic.name)?;
+    let config =
+        topic.config.iter().map(|(key, value)| Ok((c_text(key)?, c_text(value)?))).collect::<Result<Vec<_>, Refused>>()?;
     let mut text = [0 as c_char; 512];
     // SAFETY: the name is NUL-terminated and copied; the error buffer is writable for the length given.
     let native = unsafe {
@@ -222,36 +266,11 @@ pub(crate) fn create_topic<C: ClientContext>(
         let message = unsafe { copy_text(text.as_ptr()) };
         return Err(Refused { code: RDKafkaErrorCode::InvalidArgument, message });
     }
-    for (key, value) in topic.config {
-        let (key, value) = (c_text(key)?, c_text(value)?);
+    for (key, value) in &config {
         // SAFETY: `native` is alive; both texts are NUL-terminated and copied.
         unsafe { sys::rd_kafka_NewTopic_set_config(native, key.as_ptr(), value.as_ptr()) };
     }
-    let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_CREATETOPICS;
-    let event = request(client, op, timeout, |rk, options, queue| {
-        let mut list = [native];
-        // SAFETY: all objects are alive; the array is read during the call, which copies what it needs.
-        unsafe { sys::rd_kafka_CreateTopics(rk, list.as_mut_ptr(), 1, options, queue) };
-    });
-    // SAFETY: `native` was made above and is not used after this.
-    unsafe { sys::rd_kafka_NewTopic_destroy(native) };
-    let event = event?;
-    // SAFETY: the event is a CreateTopics result (the queue is private to the one request) and outlives everything read from
-    // it here; the array has `count` live elements.
-    unsafe {
-        let result = sys::rd_kafka_event_CreateTopics_result(event.0.as_ptr());
-        let mut count = 0;
-        let topics =
-            if result.is_null() { ptr::null_mut() } else { sys::rd_kafka_CreateTopics_result_topics(result, &raw mut count) };
-        for at in 0..count {
-            let topic = *topics.add(at);
-            let code = RDKafkaErrorCode::from(sys::rd_kafka_topic_result_error(topic));
-            if code != RDKafkaErrorCode::NoError {
-                return Err(Refused { code, message: copy_text(sys::rd_kafka_topic_result_error_string(topic)) });
-            }
-        }
-    }
-    Ok(())
+    Ok(native)
 }
 
 /// The settings of some topics, in the order asked; one answer for all of them or an error.

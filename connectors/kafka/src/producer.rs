@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::{BaseProducer, Producer as _, PurgeConfig};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub(crate) struct Producer {
     pub(crate) nudge: Arc<Nudge>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// Last, and so dropped when librdkafka has ended the client.
+    end: Arc<()>,
 }
 
 /// The producer in use. A sink replaces it; everyone else looks whether it did.
@@ -36,7 +38,7 @@ impl Producer {
         let _ = client.client().context().client.set(Arc::downgrade(&client));
         let nudge = Arc::new(Nudge::default());
         let stop = Arc::new(AtomicBool::new(false));
-        let mut producer = Self { client, nudge, stop, threads: Vec::new() };
+        let mut producer = Self { client, nudge, stop, threads: Vec::new(), end: Arc::new(()) };
         let (client, stop) = (Arc::clone(&producer.client), Arc::clone(&producer.stop));
         producer.threads.push(spawn("relay-kafka-ack", move || serve_reports(&client, &stop))?);
         let (client, nudge) = (Arc::clone(&producer.client), Arc::clone(&producer.nudge));
@@ -52,6 +54,11 @@ impl Producer {
     #[inline]
     pub(crate) fn life(&self) -> Option<&Life> {
         self.context().life.as_ref()
+    }
+
+    /// Gone as soon as the client sends nothing more.
+    pub(crate) fn end(&self) -> Weak<()> {
+        Arc::downgrade(&self.end)
     }
 
     pub(crate) fn purge(&self, in_flight: bool) {
@@ -96,7 +103,7 @@ fn serve_reports(client: &Client, stop: &AtomicBool) {
         if context.fatal.get().is_none()
             && let Some((_, reason)) = client.client().fatal_error()
         {
-            tracing::warn!(reason, "the Kafka client has failed for good");
+            tracing::warn!(event = "sink.client_failed", reason, "the Kafka client has failed for good");
             let _ = context.fatal.set(reason);
         }
         // After a fatal error librdkafka sends nothing more, and with no time-out it would keep its records for ever.

@@ -265,7 +265,12 @@ impl TopicReader {
                 return Err(ReadError::Unusable(format!("topic {topic} has cleanup.policy = {policy}; it must be compact")));
             }
             Ok(_) => {}
-            Err(refused) => tracing::warn!(topic, message = refused.message, "whether a topic is compacted is unknown"),
+            Err(refused) => tracing::warn!(
+                event = "topic.cleanup_unknown",
+                topic,
+                message = refused.message,
+                "whether a topic is compacted is unknown"
+            ),
         }
         self.is_checked = true;
         Ok(())

@@ -1,7 +1,7 @@
 //! How much a client may hold: what it can make use of, and no more.
 //!
 //! librdkafka (2.12.1) sends one batch of a partition at a time: its bound of five counts the records on their way, not the requests. So
-//! beside that batch the next one is all that helps. What is queued behind leaves no sooner, and by then it has left the processor's caches:
+//! beside that batch the next one is all that helps. What is queued behind leaves no sooner, and has left the processor's caches by then:
 //! with 64 MiB queued a record of a snapshot cost relay a quarter more than with 8.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

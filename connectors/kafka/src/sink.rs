@@ -8,6 +8,7 @@ use crate::native::{Parcel, TopicHandle};
 use crate::producer::{Current, Producer};
 use crate::room::Room;
 use crate::topics::{Gate, Role, State, Topic};
+use crate::transactions::Surrender;
 use crate::transactions::control::begin;
 use crate::transactions::life::{Life, Phase};
 use rdkafka::error::RDKafkaErrorCode as Code;
@@ -29,6 +30,8 @@ pub struct KafkaSink {
     health: Arc<Health>,
     asks: Sender<Ask>,
     gate: Gate,
+    /// Of a transactional client.
+    surrender: Option<Surrender>,
     routes: Vec<Route>,
     by_name: HashMap<Box<str>, usize>,
     /// The route of the last event: the next one mostly has the same.
@@ -61,6 +64,7 @@ impl KafkaSink {
         asks: Sender<Ask>,
         own: &[Arc<Topic>],
         gate: Gate,
+        surrender: Option<Surrender>,
     ) -> Self {
         let batch_bytes = plan.batch_bytes;
         let mut sink = Self {
@@ -70,6 +74,7 @@ impl KafkaSink {
             health,
             asks,
             gate,
+            surrender,
             routes: Vec::new(),
             by_name: HashMap::new(),
             last: 0,
@@ -86,7 +91,12 @@ impl KafkaSink {
         }
         for name in sink.plan.configured_topics.clone() {
             if let Err(poison) = sink.admit(&name) {
-                tracing::warn!(topic = name, message = poison.message, "a configured topic cannot be used");
+                tracing::warn!(
+                    event = "topic.unusable",
+                    topic = name,
+                    message = poison.message,
+                    "a configured topic cannot be used"
+                );
             }
         }
         sink
@@ -106,6 +116,11 @@ impl KafkaSink {
     #[cfg(test)]
     pub(crate) fn kill(&self) {
         crate::native::kill(&self.producer.client);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn producer(&self) -> Arc<Producer> {
+        Arc::clone(&self.producer)
     }
 
     /// How many partitions a topic has, once it is known.
@@ -293,11 +308,16 @@ impl KafkaSink {
             self.producer.nudge.ask();
             return Some(Enqueue::Waiting(Waiting::Lookup));
         }
-        tracing::info!(max_bytes, before = self.batch_bytes, "batches are made smaller, to fit a topic's max.message.bytes");
+        tracing::info!(
+            event = "sink.batches_smaller",
+            max_bytes,
+            before = self.batch_bytes,
+            "batches are made smaller, to fit a topic's max.message.bytes"
+        );
         match self.replace_producer(max_bytes.max(1)) {
             Ok(()) => None,
             Err(message) => {
-                tracing::warn!(message, "the Kafka client cannot be replaced");
+                tracing::warn!(event = "sink.not_replaced", message, "the Kafka client cannot be replaced");
                 Some(Enqueue::Waiting(Waiting::Lookup))
             }
         }
@@ -328,6 +348,13 @@ impl Sink for KafkaSink {
     }
 
     /// The dlq topic is one that no event can choose; the record's own topic is ignored.
+    fn expect(&mut self, topic: &str) {
+        // One that cannot be is found so again with its first event, which is then at fault.
+        if !self.by_name.contains_key(topic) {
+            let _ = self.admit(topic);
+        }
+    }
+
     fn park(&mut self, event: &Event, ticket: Ticket) -> Enqueue {
         match self.routes.first() {
             Some(route) if route.topic.role == Role::Dlq => self.offer(0, event, ticket),
@@ -343,11 +370,12 @@ impl Sink for KafkaSink {
         }
     }
 
-    /// Of an open transaction nothing is given up here: the abort that follows does that, and keeps count of what it gives up. After a
-    /// purge of ours librdkafka (2.12.1) would find a gap in the next transaction's sequence, fail it, and purge its events.
+    /// An open transaction is aborted, which keeps count of what it gives up. After a purge of ours librdkafka (2.12.1) would find a gap
+    /// in the next transaction's sequence, fail it, and purge its events.
     fn purge(&mut self, scope: PurgeScope) {
-        if self.producer.life().is_none_or(|life| life.phase() == Phase::Finished) {
-            self.producer.purge(scope == PurgeScope::QueuedAndInFlight);
+        match (self.producer.life(), &self.surrender) {
+            (Some(life), Some(surrender)) if life.phase() != Phase::Finished => surrender.give_up(&self.producer),
+            _ => self.producer.purge(scope == PurgeScope::QueuedAndInFlight),
         }
     }
 

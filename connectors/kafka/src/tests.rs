@@ -4,7 +4,7 @@ use crate::config::{Config, Deps, Kafka};
 use crate::mock::Mock;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys::{RDKafkaApiKey, RDKafkaRespErr};
-use relay_core::checkpoint::{Checkpoint, ReadCheckpoint, Record, RecordState};
+use relay_core::checkpoint::{Answer, Checkpoint, ReadCheckpoint, Record, RecordState, Transactional};
 use relay_core::sink::{PurgeScope, Waiting};
 use relay_core::window::{Acks, FailureKind, Limits, Window};
 use relay_core::{Enqueue, Event, Lsn, PoisonReason, Sink, Ticket};
@@ -298,6 +298,23 @@ fn a_dead_client_fails_what_it_holds_and_whatever_is_offered_until_it_is_renewed
     assert_eq!(bench.offer(&event("shop", Some("k"), "{}"), 3), Enqueue::Accepted);
     bench.drain();
     assert!(bench.acks.take_failures().is_empty());
+}
+
+/// One that lives on may fence its successor: librdkafka asks for a new epoch by itself where records timed out.
+#[test]
+fn a_fence_begins_when_the_client_before_has_ended() {
+    let mut bench = Bench::with(&[("shop", 1)], |config| config.is_exactly_once = true);
+    let transactions = bench.kafka.transactions.as_mut().expect("exactly-once");
+    let fenced = |answer: Option<Answer>| matches!(answer, Some(Answer::Fenced(Ok(_))));
+    transactions.begin_fence();
+    wait_for("the first fence", || fenced(transactions.answer()));
+    let before = bench.kafka.sink.producer();
+    bench.kafka.sink.renew().expect("a new client");
+    transactions.begin_fence();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(transactions.answer().is_none(), "the client before could still ask for an epoch");
+    drop(before);
+    wait_for("the second fence", || fenced(transactions.answer()));
 }
 
 #[test]

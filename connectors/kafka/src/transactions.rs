@@ -9,7 +9,7 @@ pub(crate) mod control;
 pub(crate) mod life;
 
 use crate::config::Config;
-use crate::producer::{Current, spawn};
+use crate::producer::{Current, Producer, spawn};
 use crate::topics::Topic;
 use control::{Job, Worker};
 use relay_core::checkpoint::{Answer, Checkpoint, Record, RecordState, Transactional};
@@ -30,6 +30,19 @@ pub struct Transactions {
     wanted: Arc<AtomicU64>,
 }
 
+/// Gives up a client's open transaction ahead of [`Transactional::begin_abort`].
+#[derive(Debug)]
+pub(crate) struct Surrender(Sender<Job>);
+
+// === impl Surrender ===
+
+impl Surrender {
+    pub(crate) fn give_up(&self, producer: &Arc<Producer>) {
+        // The thread ends at the process's end alone.
+        let _ = self.0.send(Job::GiveUp(Arc::clone(producer)));
+    }
+}
+
 // === impl Transactions ===
 
 impl Transactions {
@@ -41,6 +54,11 @@ impl Transactions {
         // Not joined: what it waits for may take longer than a process that ends should.
         spawn("relay-kafka-txn", move || worker.serve(&ordered))?;
         Ok(Self { current, jobs, answers, retired: Vec::new(), wanted })
+    }
+
+    /// The way in which the sink gives up what is open.
+    pub(crate) fn surrender(&self) -> Surrender {
+        Surrender(self.jobs.clone())
     }
 
     fn order(&mut self, job: Job) {

@@ -29,7 +29,6 @@ pub struct Config {
     pub(crate) application_name: Option<String>,
     pub(crate) options: Option<String>,
     pub(crate) keepalive: Keepalive,
-    pub(crate) client_encoding: ClientEncoding,
     pub(crate) replication: bool,
     pub(crate) allow_plaintext_password: bool,
     pub(crate) startup_parameters: Vec<(String, String)>,
@@ -92,16 +91,6 @@ pub enum TargetSessionAttrs {
     Standby,
     /// A standby if there is one, else any.
     PreferStandby,
-}
-
-/// The encoding that text comes in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClientEncoding {
-    /// Converted and checked by the server.
-    #[default]
-    Utf8,
-    /// The stored bytes, whatever they are: the way around a row with invalid UTF-8 in a SQL_ASCII database.
-    SqlAscii,
 }
 
 /// Where the trusted authorities stand.
@@ -178,7 +167,6 @@ impl Config {
                 count: 3,
                 user_timeout_ms: 0,
             },
-            client_encoding: ClientEncoding::default(),
             replication: false,
             allow_plaintext_password: false,
             startup_parameters: Vec::new(),
@@ -217,12 +205,6 @@ impl Config {
     /// Makes it a connection to a walsender of the database (`replication=database`), which also takes simple queries.
     pub fn set_replication(&mut self, replication: bool) -> &mut Self {
         self.replication = replication;
-        self
-    }
-
-    /// Sets `client_encoding`.
-    pub fn set_client_encoding(&mut self, encoding: ClientEncoding) -> &mut Self {
-        self.client_encoding = encoding;
         self
     }
 
@@ -336,7 +318,6 @@ impl fmt::Debug for Config {
             .field("url", &self.redacted())
             .field("application_name", &self.application_name)
             .field("replication", &self.replication)
-            .field("client_encoding", &self.client_encoding)
             .field("startup_parameters", &self.startup_parameters)
             .field("max_message", &self.max_message)
             .finish_non_exhaustive()

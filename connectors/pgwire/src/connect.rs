@@ -159,6 +159,15 @@ impl Connection {
         })
     }
 
+    /// A SQL_ASCII database knows no encoding and holds any bytes: asked for UTF-8 it fails at each text that is none, for ever. So its
+    /// text comes as it is stored, and whoever reads it looks whether it is UTF-8. Other databases convert.
+    fn take_stored_text(&mut self) -> Result<(), Error> {
+        if self.parameter("server_encoding") == Some("SQL_ASCII") {
+            self.query("SET client_encoding = 'SQL_ASCII'")?;
+        }
+        Ok(())
+    }
+
     fn ask(&mut self, sql: &str, yes: &str) -> Result<bool, Error> {
         let rows = self.query(sql)?;
         Ok(rows.first().and_then(|row| row.get(0)) == Some(yes))
@@ -191,6 +200,7 @@ fn connect_host(
         match tried {
             Ok(mut connection) => {
                 connection.query_timeout = Some(QUERY_TIMEOUT);
+                connection.take_stored_text()?;
                 return Ok(Some(connection));
             }
             Err(error) if goes_on(&error) => attempts.push(Attempt { address, error }),

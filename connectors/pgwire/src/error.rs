@@ -101,7 +101,7 @@ pub enum Error {
     /// Bytes that are not the protocol.
     #[error("protocol: {0}")]
     Protocol(String),
-    /// A column's text is not UTF-8 (possible only with `client_encoding = SQL_ASCII`).
+    /// A column's text is not UTF-8 (possible only in a SQL_ASCII database).
     #[error("column `{column}` of a query is not UTF-8")]
     NotUtf8 {
         /// The column's name.

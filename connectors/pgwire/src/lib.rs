@@ -22,7 +22,7 @@ mod tls;
 mod url;
 mod wire;
 
-pub use config::{ChannelBinding, ClientEncoding, Config, Host, SslMode, TargetSessionAttrs};
+pub use config::{ChannelBinding, Config, Host, SslMode, TargetSessionAttrs};
 pub use connect::Connection;
 pub use copy_both::{CopyBoth, Fill};
 pub use error::{Attempt, Error};

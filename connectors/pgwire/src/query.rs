@@ -157,6 +157,12 @@ impl Connection {
         Ok(outcome.affected)
     }
 
+    /// Has the server parse and analyse one statement, and runs nothing of it. A text that holds several statements is an error.
+    pub fn analyse(&mut self, sql: &str) -> Result<(), Error> {
+        let outcome = self.exchange(&parse_messages(sql)?, &mut |_| {}, None)?;
+        self.refuse_stream(&outcome)
+    }
+
     /// How long a statement may take to answer, and again between any two of its rows; `None` is for ever. 60 s at first.
     pub fn set_query_timeout(&mut self, limit: Option<Duration>) {
         self.query_timeout = limit;
@@ -184,18 +190,26 @@ impl Connection {
         &mut self,
         sql: &str,
         each: &mut dyn FnMut(&RawRow<'_>),
+        watch: Option<(Duration, &mut dyn FnMut(Duration) -> bool)>,
+    ) -> Result<Outcome, Error> {
+        self.exchange(&query_message(sql)?, each, watch)
+    }
+
+    fn exchange(
+        &mut self,
+        packet: &[u8],
+        each: &mut dyn FnMut(&RawRow<'_>),
         mut watch: Option<(Duration, &mut dyn FnMut(Duration) -> bool)>,
     ) -> Result<Outcome, Error> {
         if self.broken {
             return Err(Error::Closed);
         }
-        let packet = query_message(sql)?;
         let began = Instant::now();
         // Until the answer has been read whole nobody knows where in it we stand.
         self.broken = true;
         let mut answer = Answer::default();
         let mut deadline = self.deadline();
-        if !self.wire.send(&packet, deadline)? {
+        if !self.wire.send(packet, deadline)? {
             return Err(Error::QueryTimeout(began.elapsed()));
         }
         loop {
@@ -234,15 +248,29 @@ impl Connection {
 
 /// A Query message.
 pub(crate) fn query_message(sql: &str) -> Result<Vec<u8>, Error> {
+    statement_message(b'Q', "", sql, "")
+}
+
+/// A Parse message of the unnamed statement without parameters, and a Sync.
+fn parse_messages(sql: &str) -> Result<Vec<u8>, Error> {
+    let mut packet = statement_message(b'P', "\0", sql, "\0\0")?;
+    packet.extend(b"S\0\0\0\x04");
+    Ok(packet)
+}
+
+/// A message that holds a statement, with what stands before and behind it.
+fn statement_message(tag: u8, before: &str, sql: &str, behind: &str) -> Result<Vec<u8>, Error> {
     if sql.contains('\0') {
         return Err(Error::Unsendable("a statement holds a NUL byte"));
     }
-    let length = i32::try_from(sql.len() + 5).map_err(|_| Error::Unsendable("a statement is longer than the protocol allows"))?;
-    let mut packet = Vec::with_capacity(sql.len() + 6);
-    packet.push(b'Q');
+    let size = 4 + before.len() + sql.len() + 1 + behind.len();
+    let length = i32::try_from(size).map_err(|_| Error::Unsendable("a statement is longer than the protocol allows"))?;
+    let mut packet = Vec::with_capacity(size + 6);
+    packet.push(tag);
     packet.extend(length.to_be_bytes());
-    packet.extend_from_slice(sql.as_bytes());
-    packet.push(0);
+    for part in [before, sql, "\0", behind] {
+        packet.extend_from_slice(part.as_bytes());
+    }
     Ok(packet)
 }
 
@@ -289,8 +317,8 @@ impl Answer {
                 }
                 self.error = Some(error);
             }
-            // EmptyQueryResponse.
-            b'I' => {}
+            // EmptyQueryResponse, ParseComplete.
+            b'I' | b'1' => {}
             tag => return Err(Error::UnexpectedMessage { tag, during: "running a query" }),
         }
         Ok(())

@@ -107,7 +107,7 @@ impl ServerError {
             "55000" if says("slot") => Kind::SlotUnfit,
             "58P01" => Kind::SlotLost,
             // The server cannot build the text of a row: larger than its allocator allows, or not in any encoding it knows.
-            "54000" | "22021" => Kind::RowUnsendable,
+            "54000" | "22021" | "22P05" => Kind::RowUnsendable,
             "XX000" if says("invalid memory alloc request size") => Kind::RowUnsendable,
             _ if says("unsupported startup parameter") => Kind::SourcePooler,
             "08P01" => Kind::SourceProtocol,

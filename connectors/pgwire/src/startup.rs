@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::auth::{Auth, Reply, Setting};
 use crate::channel::Channel;
-use crate::config::{ClientEncoding, Config, Host};
+use crate::config::{Config, Host};
 use crate::error::Error;
 use crate::message::{Message, STARTUP_MESSAGE_MAX};
 use crate::server_error::ServerError;
@@ -20,6 +20,8 @@ const PINNED: &[(&str, &str)] = &[
     ("lc_monetary", "C"),
     ("bytea_output", "hex"),
     ("extra_float_digits", "1"),
+    // Names that are values (regclass and its like), and names in expressions of the catalog.
+    ("quote_all_identifiers", "off"),
 ];
 
 /// Protocol 3.0.
@@ -45,15 +47,11 @@ const NOTICES_MAX: usize = 100;
 /// The StartupMessage: protocol version, then name and value pairs. `replication` stands first, so that a pooler's refusal
 /// names it and not an innocent setting.
 pub(crate) fn startup_packet(config: &Config) -> Result<Vec<u8>, Error> {
-    let encoding = match config.client_encoding {
-        ClientEncoding::Utf8 => "UTF8",
-        ClientEncoding::SqlAscii => "SQL_ASCII",
-    };
     let mut pairs: Vec<(&str, &str)> = vec![("user", &config.user), ("database", &config.database)];
     if config.replication {
         pairs.insert(0, ("replication", "database"));
     }
-    pairs.push(("client_encoding", encoding));
+    pairs.push(("client_encoding", "UTF8"));
     pairs.extend(config.application_name.as_deref().map(|name| ("application_name", name)));
     pairs.extend(config.options.as_deref().map(|options| ("options", options)));
     let own = |name: &str| config.startup_parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -216,14 +214,14 @@ mod tests {
     fn the_packet_pins_the_session() {
         let mut config = Config::parse("postgres://u:geheim@h/d?application_name=a&options=-c%20x%3D1").expect("legal");
         config.set_replication(true).set_startup_parameter("wal_sender_timeout", "30s");
-        config.set_startup_parameter("timezone", "PST8PDT").set_client_encoding(ClientEncoding::SqlAscii);
+        config.set_startup_parameter("timezone", "PST8PDT");
         let packet = startup_packet(&config).expect("legal");
         assert_eq!(packet[..8], [0, 0, (packet.len() >> 8) as u8, packet.len() as u8, 0, 3, 0, 0]);
         let text = String::from_utf8(packet[8..].to_vec()).expect("text");
         assert_eq!(
             text.split('\0').collect::<Vec<_>>().join("|"),
-            "replication|database|user|u|database|d|client_encoding|SQL_ASCII|application_name|a|options|-c x=1|\
-             DateStyle|ISO, YMD|IntervalStyle|postgres|lc_monetary|C|bytea_output|hex|extra_float_digits|1|\
+            "replication|database|user|u|database|d|client_encoding|UTF8|application_name|a|options|-c x=1|\
+             DateStyle|ISO, YMD|IntervalStyle|postgres|lc_monetary|C|bytea_output|hex|extra_float_digits|1|quote_all_identifiers|off|\
              wal_sender_timeout|30s|timezone|PST8PDT||"
         );
     }

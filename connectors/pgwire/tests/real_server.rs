@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use relay_core::{Kind, Lsn};
-use relay_pgwire::{Body, ClientEncoding, Config, Connection, CopyBoth, Error, Status, quote_identifier, quote_literal};
+use relay_pgwire::{Body, Config, Connection, CopyBoth, Error, Status, quote_identifier, quote_literal};
 
 const NOW: i64 = 0;
 
@@ -320,9 +320,13 @@ fn queries(server: &Server, admin: &mut Connection) {
     slow.set_query_timeout(Some(Duration::from_millis(100)));
     assert_eq!(slow.query("SELECT pg_sleep(5)").unwrap_err().kind(), Kind::SourceSilent);
     assert!(slow.is_broken() && slow.query("SELECT 1").is_err());
-    let mut raw = Config::parse(&server.url("scram_user:geheim", "localhost", "")).unwrap();
-    raw.set_client_encoding(ClientEncoding::SqlAscii);
-    assert_eq!(Connection::connect(&raw).unwrap().query("SHOW client_encoding").unwrap()[0].get(0), Some("SQL_ASCII"));
+    // Whether a text is one statement is the server's to say, and nothing of it is run.
+    admin.analyse("SELECT a FROM q WHERE a = 1").unwrap();
+    for (text, state) in [("SELECT 1; DROP TABLE q", "42601"), ("SELECT b FROM q", "42703"), ("DROP TABLE q; --", "42601")] {
+        assert_eq!(admin.analyse(text).unwrap_err().sqlstate(), Some(state), "{text}");
+    }
+    admin.analyse("DROP TABLE q").unwrap();
+    assert_eq!(admin.query("SELECT count(*) FROM q").unwrap()[0].get(0), Some("500"));
     *admin = server.admin();
 }
 

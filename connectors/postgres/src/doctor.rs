@@ -72,6 +72,8 @@ pub struct Expected {
     pub wal_budget_bytes: Option<u64>,
     /// Whether rows are polled, and not read from the log.
     pub is_poll: bool,
+    /// Whether an outbox takes the rows of that table, or a capture that names it in full.
+    pub insists: Wanted,
     /// Whether a capture takes the changes of that table, and no outbox.
     pub captured: Wanted,
     /// What a table that a route names is to relay.

@@ -18,14 +18,15 @@ impl Source {
         Ok(server)
     }
 
-    /// As [`Source::inspect`], with the backend that holds the slot; refuses a server on which a wanted table is unlogged.
+    /// As [`Source::inspect`], with the backend that holds the slot; refuses a server on which a table is unlogged, as
+    /// [`Source::refuse_unlogged`] does.
     ///
     /// # Errors
     /// As [`Source::inspect`].
-    pub fn inspect_for_stream(&self, wanted: &Wanted) -> Result<(Server, Option<i32>), Error> {
+    pub fn inspect_for_stream(&self, wanted: &Wanted, insists: &dyn Fn(&str) -> bool) -> Result<(Server, Option<i32>), Error> {
         let mut connection = self.connect_replication()?;
         let server = self.inspect_on(&mut connection)?;
-        self.refuse_unlogged(&mut connection, wanted)?;
+        self.refuse_unlogged(&mut connection, wanted, insists)?;
         let sql = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = {}", quote_literal(&self.config().slot));
         let rows = connection.query(&sql)?;
         let holder = rows.first().and_then(|row| row.get(0)).and_then(|pid| pid.parse().ok());
@@ -84,14 +85,20 @@ impl Source {
         Ok((server, holder))
     }
 
-    /// Refuses a server on which a wanted table is unlogged.
+    /// Refuses a server on which a table of those that are insisted on, or a partition of a wanted one, is unlogged. One that is
+    /// wanted by a star alone need not be in the log: it is passed by, like a view.
     ///
     /// Such a table leaves no trace in the WAL, and no publication complains: ALTER TABLE refuses one that is listed by
     /// name, but FOR ALL TABLES and FOR TABLES IN SCHEMA pass it by in silence, as does a root an unlogged partition.
     ///
     /// # Errors
     /// That, or what the server says.
-    pub fn refuse_unlogged(&self, connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
+    pub fn refuse_unlogged(
+        &self,
+        connection: &mut Connection,
+        wanted: &Wanted,
+        insists: &dyn Fn(&str) -> bool,
+    ) -> Result<(), Error> {
         let rows = connection.query(
             "SELECT n.nspname, c.relname, rn.nspname || '.' || r.relname \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -102,7 +109,7 @@ impl Source {
         for row in &rows {
             let (Some(schema), Some(table)) = (row.get(0), row.get(1)) else { continue };
             let name = format!("{schema}.{table}");
-            if wanted(&name) || row.get(2).is_some_and(|root| wanted(root)) {
+            if insists(&name) || row.get(2).is_some_and(|root| wanted(root)) {
                 return Err(Error::Unfit(format!(
                     "table {name} is unlogged, so the log has none of its rows; for new rows: ALTER TABLE {}.{} SET LOGGED, or poll it",
                     quote_identifier(schema),

@@ -88,10 +88,9 @@ impl Source {
     ) -> Result<OutboxFacts, Error> {
         const WHAT: &str = "the size of an outbox table";
         let rows = connection.query(&format!(
-            "SELECT coalesce(sum(pg_total_relation_size(coalesce(t.relid, r.oid))), 0)::bigint, \
-             coalesce(sum(pg_stat_get_dead_tuples(coalesce(t.relid, r.oid))), 0)::bigint \
-             FROM pg_class AS r LEFT JOIN LATERAL pg_partition_tree(r.oid) AS t ON true WHERE r.oid = to_regclass({})",
-            quote_literal(&quoted(table))
+            "SELECT coalesce(sum(pg_total_relation_size(o.oid)), 0)::bigint, coalesce(sum(pg_stat_get_dead_tuples(o.oid)), 0)::bigint \
+             FROM {} AS o",
+            tree(&format!("to_regclass({})", quote_literal(&quoted(table))))
         ))?;
         let number = |at: usize| rows.first().and_then(|row| row.get(at)?.parse::<u64>().ok());
         let (size_bytes, dead_rows) = number(0).zip(number(1)).ok_or(Error::Answer { query: WHAT })?;
@@ -101,6 +100,14 @@ impl Source {
         };
         Ok(OutboxFacts { table: table.to_owned(), size_bytes, dead_rows, pending })
     }
+}
+
+/// A table that is given as an oid, and all of its partitions, as a subquery with the one column `oid`.
+pub(crate) fn tree(table: &str) -> String {
+    format!(
+        "(SELECT coalesce(t.relid, r.oid) AS oid \
+         FROM pg_class AS r LEFT JOIN LATERAL pg_partition_tree(r.oid) AS t ON true WHERE r.oid = {table})"
+    )
 }
 
 fn count(connection: &mut Connection, sql: &str) -> Result<Option<Pending>, Error> {

@@ -46,16 +46,18 @@ impl Source {
         )
     }
 
-    /// The tables that the publication has now, as `schema.table`, sorted.
+    /// The tables that the publication has now, as `schema.table`, sorted; `None` when it does not exist.
     ///
     /// # Errors
     /// What the server says.
-    pub fn published_tables(&self, connection: &mut Connection) -> Result<Vec<String>, Error> {
+    pub fn published_tables(&self, connection: &mut Connection) -> Result<Option<Vec<String>>, Error> {
         let rows = connection.query(&format!(
-            "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = {} ORDER BY 1",
+            "SELECT t.schemaname || '.' || t.tablename \
+             FROM pg_publication AS p LEFT JOIN pg_publication_tables AS t USING (pubname) WHERE pubname = {} ORDER BY 1",
             quote_literal(&self.config().publication)
         ))?;
-        Ok(rows.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect())
+        // One without tables is a row of NULL.
+        Ok((!rows.is_empty()).then(|| rows.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect()))
     }
 
     /// A hash of the publication's options and tables and of what else decides which changes the stream carries; `None` when the
@@ -109,7 +111,10 @@ fn wanted_tables(connection: &mut Connection, wanted: &Wanted) -> Result<Vec<Str
 
 /// Refuses to publish the updates of a table that nothing identifies a row of: from then on the server would refuse every UPDATE and
 /// DELETE of it, and the application would be broken by relay's start.
-fn refuse_unidentified(connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
+///
+/// # Errors
+/// That, or what the server says.
+pub fn refuse_unidentified(connection: &mut Connection, wanted: &Wanted) -> Result<(), Error> {
     let rows = connection.query(
         "SELECT n.nspname, c.relname, rn.nspname || '.' || r.relname \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \

@@ -170,7 +170,7 @@ policy! {
     SourceLimit "R0205" Retry, "retryable" "connect" "source_unreachable", "raise max_wal_senders, max_replication_slots or max_connections, or end connections nobody needs";
     SourceUnavailable "R0206" Retry, "retryable" "connect" "source_unreachable", "the server is starting up, shutting down, or a standby that has yet to catch up or be promoted; relay goes on as soon as it can";
     SourcePooler "R0207" Retry, "config" "connect" "source_unreachable", "connect to the server itself: a transaction pooler cannot carry a replication connection";
-    SourceUnfit "R0208" StopStream, "config" "connect" "stopped:R0208", "run `relay doctor`; PostgreSQL 14 or newer with wal_level = logical is needed";
+    SourceUnfit "R0208" StopStream, "config" "connect" "stopped:R0208", "`relay doctor` names what is unfit and the cure; PostgreSQL 14 or newer with wal_level = logical is needed, and tables that are logged";
     SourceProtocol "R0209" StopStream, "config" "receive" "stopped:R0209", "report this with the server's version; nothing was skipped";
     SourceLost "R0210" Retry, "retryable" "receive" "source_unreachable", "relay reconnects by itself; look at the server's log if it goes on";
     SourceSilent "R0211" Retry, "retryable" "receive" "source_unreachable", "the connection went silent; look for a dropped network path between relay and the server";
@@ -178,8 +178,8 @@ policy! {
     SlotMissing "R0221" StopStream, "config" "connect" "slot_missing", "if the slot was dropped, changes since the checkpoint may be gone: restore it from a failover copy, or create it again by hand and start once with `relay run --accept-gap LSN`";
     SlotLost "R0222" StopStream, "config" "connect" "slot_lost", "the server threw away WAL that the slot needs: drop the slot, create it again and start once with `relay run --accept-gap LSN`; then publish the rows of the gap again from the outbox table";
     SlotUnfit "R0223" StopStream, "config" "connect" "stopped:R0223", "name another slot in source.log.slot, or drop this one so that relay can create its own";
-    PublicationMissing "R0224" StopStream, "config" "receive" "stopped:R0224", "create the publication before the slot; if it was created later, the slot must be advanced past that WAL, or dropped and created again, and the gap accepted with `relay run --accept-gap LSN`";
-    RowUnsendable "R0225" StopStream, "config" "receive" "stopped:R0225", "a row is larger than the server can send (about 500 MB); take its table out of the publication and advance the slot past the transaction";
+    PublicationMissing "R0224" StopStream, "config" "receive" "stopped:R0224", "`relay doctor` prints what the publication lacks; it must be older than the slot: behind one that was created later, advance the slot past that WAL, or drop it and create it again, and accept the gap with `relay run --accept-gap LSN`";
+    RowUnsendable "R0225" StopStream, "config" "receive" "stopped:R0225", "a row is larger than the server can send (about 500 MB), or holds text that it cannot convert to UTF-8: repair the row, then advance the slot past the transaction, or take its table out of the publication first";
     Unrouted "R0226" StopStream, "config" "route" "stopped:R0226", "name the table in an [[outbox]] or a [[capture]], or take it out of the publication";
     ColumnMissing "R0227" StopStream, "config" "route" "stopped:R0227", "name an existing column in the [[outbox]] or [[capture]], or bring the column back";
     OrderRepeats "R0228" StopStream, "config" "poll" "stopped:R0228", "give the rows values of their own: the order column of a tick is an identity column that nobody writes";
@@ -189,7 +189,7 @@ policy! {
     Gap "R0232" StopStream, "config" "checkpoint" "gap", "somebody moved or created the slot again: changes between the two positions will not come. Publish them again from the outbox table, then start once with `relay run --accept-gap LSN`";
     TimelineDiverged "R0233" StopStream, "config" "checkpoint" "stopped:R0233", "a failover lost WAL that was already published; compare the range with the tables, then accept it with `relay run --accept-gap LSN`";
     SwitchRefused "R0234" StopStream, "config" "checkpoint" "stopped:R0234", "docs/operating.md, \"Between the log and polling\", tells what each direction needs";
-    SnapshotRefused "R0235" StopStream, "config" "snapshot" "stopped:R0235", "grant SELECT on the table; where row security hides rows, ALTER ROLE … BYPASSRLS for relay's role, or leave the table out with snapshot.tables";
+    SnapshotRefused "R0235" StopStream, "config" "snapshot" "stopped:R0235", "name captured tables as schema.table, with a condition on their own columns; grant SELECT on them; where row security hides rows, ALTER ROLE … BYPASSRLS for relay's role, or leave the table out with snapshot.tables";
     CheckpointUnreachable "R0240" Retry, "retryable" "checkpoint" "sink_unreachable", "check that the brokers run and that the checkpoint topic can be read";
     CheckpointUnusable "R0241" StopStream, "config" "checkpoint" "stopped:R0241", "look at the record with `relay checkpoint show`; the topic must be compacted and have one partition";
     CheckpointMissing "R0242" StopStream, "config" "checkpoint" "stopped:R0242", "`relay checkpoint init` stores where to start: the slot's confirmed position, in poll mode before every row; what was published behind that comes again";

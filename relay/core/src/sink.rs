@@ -18,6 +18,9 @@ pub trait Sink {
     /// Offers one event.
     fn enqueue(&mut self, event: &Event, ticket: Ticket) -> Enqueue;
 
+    /// Events for that topic are coming: what it takes to get it ready may begin.
+    fn expect(&mut self, _topic: &str) {}
+
     /// Offers the dlq record of an event that cannot be published. A sink whose dlq topic no event may choose overrides this.
     fn park(&mut self, record: &Event, ticket: Ticket) -> Enqueue {
         self.enqueue(record, ticket)

@@ -73,7 +73,7 @@ fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
     if let Err(panic) = result {
         eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
         let (run, _) = play(scenario, seed, crash_at, true);
-        run.print_trace();
+        run.world.journal.print();
         eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
         resume_unwind(panic);
     }
@@ -275,6 +275,21 @@ fn random_storm(seed: u64) -> Scenario {
     Scenario { name: "storm", policy, weather, silence, plan: events, has_parts: false, is_exact: false }
 }
 
+/// And brokers that change: partitions are added, and leaders die with what their followers do not have. Apart from the storms, so that
+/// their old seeds stand for what they did.
+fn changing(seed: u64, scenario: Scenario) -> Scenario {
+    let mut chance = model::chance::Chance::new(seed ^ 0x6702);
+    let mut plan = scenario.plan;
+    let end_ms = plan.last().map_or(0, |(at_ms, _)| *at_ms);
+    if chance.one_in(2) {
+        plan.push((chance.between(300, end_ms.max(300)), Event::Grow));
+    }
+    let lag = chance.below(4);
+    plan.extend((0..lag * 3).map(|_| (chance.between(300, end_ms.max(300)), Event::Elect)));
+    plan.sort_by_key(|(at_ms, _)| *at_ms);
+    Scenario { plan, weather: Weather { lag, ..scenario.weather }, ..scenario }
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
@@ -307,12 +322,21 @@ fn fresh(build: fn(u64) -> Scenario, seconds: f64) {
 
 #[test]
 fn fresh_seeds_in_calm_weather_give_no_duplicates() {
-    fresh(random_calm, 2.0);
+    fresh(|seed| changing(seed, random_calm(seed)), 2.0);
 }
 
 #[test]
 fn fresh_seeds_in_a_storm_keep_every_invariant() {
-    fresh(random_storm, 4.0);
+    fresh(|seed| changing(seed, random_storm(seed)), 4.0);
+}
+
+#[test]
+fn leaders_that_die_and_new_partitions_survive_a_crash_at_every_output() {
+    let elections = (400..1_400).step_by(70).map(|at_ms| (at_ms, Event::Elect)).collect();
+    let events = plan([vec![(0, Event::Start), (500, Event::Commit(30)), (750, Event::Grow)], elections, steady(300, 1_300)]);
+    let weather = Weather { lag: 3, time_out: 40, ..Weather::default() };
+    let total = crash_everywhere(&Scenario { weather, ..calm("brokers", events) }, 90..92);
+    assert!(total.truncated > 100 && total.grown > 0, "{total:?}");
 }
 
 /// Storms that found something when they were young, or that find a rule taken out of the session on purpose.
@@ -348,5 +372,9 @@ fn old_seeds_keep_every_invariant() {
     }
     for seed in [910_081_032, 37_166_629].into_iter().chain(0..200) {
         check(&random_calm(seed), seed, None);
+    }
+    for seed in 0..100 {
+        check(&changing(seed, random_storm(seed)), seed, None);
+        check(&changing(seed, random_calm(seed)), seed, None);
     }
 }

@@ -13,7 +13,7 @@ use crate::settings::{Inputs, parse_duration};
 /// Exit code for a command line that relay does not understand (sysexits' EX_USAGE).
 pub(crate) const EXIT_USAGE: u8 = 64;
 
-/// Publishes rows of a PostgreSQL outbox to Kafka.
+/// Publishes outbox rows and row changes of a PostgreSQL database to Kafka.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "relay", version, about, disable_help_subcommand = true)]
 pub(crate) struct Cli {
@@ -25,6 +25,7 @@ pub(crate) struct Cli {
 
 /// Flags that every command takes.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Flags {
     /// Configuration file; repeatable, a later one wins [default: ./relay.toml]
     #[arg(short, long, global = true, value_name = "FILE")]
@@ -154,11 +155,14 @@ pub(crate) struct InitArgs {
     /// Name of the pipeline
     #[arg(long, value_name = "NAME", default_value = "orders")]
     pub(crate) name: String,
-    #[arg(long, value_name = "PRESET", default_value = "relay", help = preset_help())]
-    pub(crate) preset: String,
+    #[arg(long, value_name = "PRESET", help = preset_help())]
+    pub(crate) preset: Option<String>,
     /// The outbox table [default: the preset's; with --detect every table]
     #[arg(long, value_name = "SCHEMA.TABLE")]
     pub(crate) table: Option<String>,
+    /// Plain tables to capture, globs allowed; an outbox is written beside them only if --preset or --table is given
+    #[arg(long, value_name = "SCHEMA.TABLE,…", value_delimiter = ',', conflicts_with = "detect")]
+    pub(crate) capture: Vec<String>,
     /// The role that relay logs in as
     #[arg(long, value_name = "ROLE", default_value = "relay")]
     pub(crate) role: String,
@@ -400,7 +404,7 @@ impl Flags {
 /// Names every preset, so that the help cannot fall behind.
 fn preset_help() -> String {
     let names: Vec<&str> = relay_encode::PRESETS.iter().map(|preset| preset.name).collect();
-    format!("Layout of the outbox: {}", names.join(", "))
+    format!("Layout of the outbox: {} [default: relay]", names.join(", "))
 }
 
 fn parse_lsn(text: &str) -> Result<Lsn, String> {

@@ -22,10 +22,12 @@ pub(crate) struct Monitor {
 const PAIR_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the slot is looked at.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// How often the outbox tables are.
-const OUTBOXES: Duration = Duration::from_secs(60);
+/// How often the tables are.
+const TABLES: Duration = Duration::from_secs(60);
 /// How soon after a failed look.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often this process's own state is, which asks nobody: the slot is looked at again when that has changed.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// Starts looking.
 ///
@@ -40,32 +42,38 @@ pub(crate) fn start(
     let (stop, stopped) = mpsc::channel::<()>();
     let run = move || {
         let mut connection = None;
-        let mut look_at = Instant::now();
-        let mut outboxes_at = look_at;
-        let mut unlogged = None;
-        let mut published = None;
+        let (mut look_at, mut outboxes_at, mut unlogged_at) = (Instant::now(), Instant::now(), Instant::now());
+        let mut pair_at = Instant::now();
+        let (mut unlogged, mut published) = (None, None);
+        let mut seen = None;
         loop {
-            if Instant::now() >= look_at {
-                look_at += if look(&source, &mut connection, &status, &metrics, pairs.is_some()) { INTERVAL } else { RETRY };
+            let holding = holding(&status);
+            // Whoever asks right behind a start or a takeover is to read who holds the slot now, not a quarter of a minute later.
+            if Instant::now() >= look_at || connection.is_some() && seen != Some(holding) {
+                seen = Some(holding);
+                let is_done = look(&source, &mut connection, &status, &metrics, pairs.is_some());
+                look_at = Instant::now() + if is_done { INTERVAL } else { RETRY };
                 if pairs.is_some() {
-                    warn_of_unlogged(&source, &mut connection, &routes, &mut unlogged);
                     tell_published(&source, &mut connection, &routes, &mut published);
                 }
-                if Instant::now() >= outboxes_at {
-                    outboxes_at = Instant::now();
-                    // At the start nobody knows yet what is published: the next look need not be so far away.
-                    if look_at_outboxes(&source, &mut connection, &status, &routes, pairs.is_some()) {
-                        outboxes_at += OUTBOXES;
-                    }
+                if pairs.is_some() && Instant::now() >= unlogged_at && connection.is_some() {
+                    unlogged_at = Instant::now() + TABLES;
+                    warn_of_unlogged(&source, &mut connection, &routes, &mut unlogged);
+                }
+                // At the start nobody knows yet what is published: the next look need not be so far away.
+                if Instant::now() >= outboxes_at && look_at_outboxes(&source, &mut connection, &status, &routes, pairs.is_some())
+                {
+                    outboxes_at = Instant::now() + TABLES;
                 }
             }
             if let Some(pairs) = &pairs
+                && Instant::now() >= pair_at
                 && status.progress().state == State::Streaming
             {
+                pair_at = Instant::now() + PAIR_INTERVAL;
                 take_pair(&source, &mut connection, pairs);
             }
-            let wait = if pairs.is_some() { PAIR_INTERVAL } else { look_at.saturating_duration_since(Instant::now()) };
-            if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+            if stopped.recv_timeout(GLANCE) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
@@ -82,6 +90,12 @@ impl Monitor {
     pub(crate) fn stop(self) {
         let _ = self.stop.send(());
     }
+}
+
+/// What the slot's facts depend on here.
+fn holding(status: &Status) -> (State, bool) {
+    let progress = status.progress();
+    (progress.state, progress.is_leader)
 }
 
 /// One look; a lost connection is made anew at the next.
@@ -181,7 +195,7 @@ fn warn_of_unlogged(source: &Source, connection: &mut Option<Connection>, routes
     let Some(open) = connection else { return };
     let routes = Arc::clone(routes);
     let wanted: relay_postgres::Wanted = Arc::new(move |name: &str| routes.names_table(name));
-    let found = source.refuse_unlogged(open, &wanted).err().map(|error| error.fault());
+    let found = source.refuse_unlogged(open, &wanted, &*wanted).err().map(|error| error.fault());
     let found = found.filter(|fault| fault.kind == relay_core::Kind::SourceUnfit).map(|fault| fault.message);
     if found.is_some() && found != *told {
         tracing::warn!(
@@ -198,6 +212,8 @@ fn warn_of_unlogged(source: &Source, connection: &mut Option<Connection>, routes
 fn tell_published(source: &Source, connection: &mut Option<Connection>, routes: &Routes, told: &mut Option<Vec<String>>) {
     let Some(open) = connection else { return };
     let Ok(now) = source.published_tables(open) else { return };
+    // A first start has not created the publication yet: what it will have is no news then.
+    let Some(now) = now.or_else(|| told.as_ref().map(|_| Vec::new())) else { return };
     if let Some(before) = told {
         for table in before.iter().filter(|table| !now.contains(table) && routes.names_table(table)) {
             tracing::warn!(

@@ -75,8 +75,8 @@ mod types;
 mod wrap;
 
 pub use capture::{
-    Capture, CapturePlan, CaptureSettings, Captures, Context, Encoded, FlatSettings, LogicalMessages, Marker, RecordOrder,
-    SnapshotMarker,
+    Capture, CapturePlan, CaptureSettings, Captures, Context, Encoded, FlatSettings, KeyDoubt, LogicalMessages, Marker,
+    RecordOrder, SnapshotMarker,
 };
 pub use encode::{FilterReason, Outcome};
 pub use error::{PlanError, RouteError};

@@ -1,11 +1,17 @@
 //! The plain condition of `match`: comparisons, `in` and `is null`, joined by `and`, over columns and constants.
 
+mod number;
+mod parse;
+
+pub(crate) use parse::parse;
+
 use crate::field::{Field, Form, Piece, oid};
 use crate::json;
 use crate::poll::sql_literal;
 use crate::sql::identifier;
-use crate::template::{Reference, Refusal};
+use crate::template::Reference;
 use crate::timestamp::{self, NoTime};
+use number::compare_numbers;
 use relay_core::{Poison, Row};
 use std::cmp::Ordering;
 
@@ -43,174 +49,6 @@ pub(crate) enum Constant {
     Flag(bool),
     /// `now()`: what is compared with it is when the row is due.
     Now,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
-    Quoted(String),
-    Constant(Constant),
-    Sign(&'static str),
-}
-
-/// Reads a condition.
-pub(crate) fn parse(text: &str) -> Result<Vec<Term>, Refusal> {
-    let tokens = tokens(text)?;
-    let mut at = tokens.as_slice();
-    let mut terms = vec![term(&mut at)?];
-    while let Some(token) = take(&mut at) {
-        match token {
-            Token::Word(word) if word.eq_ignore_ascii_case("and") => terms.push(term(&mut at)?),
-            Token::Word(word) if word.eq_ignore_ascii_case("or") => return Err(Refusal::Later("`or`".to_owned())),
-            other => return Err(wrong(format!("`and` expected, found {other:?}"))),
-        }
-    }
-    Ok(terms)
-}
-
-fn wrong(message: impl Into<String>) -> Refusal {
-    Refusal::Wrong(message.into())
-}
-
-fn take<'a>(at: &mut &'a [Token]) -> Option<&'a Token> {
-    let (first, rest) = at.split_first()?;
-    *at = rest;
-    Some(first)
-}
-
-fn is_word(token: Option<&Token>, wanted: &str) -> bool {
-    matches!(token, Some(Token::Word(word)) if word.eq_ignore_ascii_case(wanted))
-}
-
-fn term(at: &mut &[Token]) -> Result<Term, Refusal> {
-    let column = match take(at) {
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("not") => return Err(Refusal::Later("`not`".to_owned())),
-        Some(Token::Word(word)) => Reference::parse(word)?,
-        Some(Token::Quoted(name)) => Reference { column: name.clone(), pointer: None, is_base64: false, is_optional: false },
-        _ => return Err(wrong("a condition begins with a column")),
-    };
-    let test = match take(at) {
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("is") => {
-            let is_not = is_word(at.first(), "not");
-            if is_not {
-                take(at);
-            }
-            if !is_word(take(at), "null") {
-                return Err(wrong("`is` stands only in `is null` and `is not null`"));
-            }
-            if is_not { Test::IsNotNull } else { Test::IsNull }
-        }
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("in") => Test::In(list(at)?),
-        Some(Token::Sign(sign)) => {
-            let operator = match *sign {
-                "=" => Operator::Equal,
-                "<>" | "!=" => Operator::NotEqual,
-                "<" => Operator::Less,
-                "<=" => Operator::LessOrEqual,
-                ">" => Operator::Greater,
-                ">=" => Operator::GreaterOrEqual,
-                _ => return Err(wrong(format!("`{sign}` is no comparison"))),
-            };
-            let constant = constant(at)?;
-            if constant == Constant::Now && !matches!(operator, Operator::Less | Operator::LessOrEqual) {
-                return Err(wrong("`now()` stands only in `column <= now()` and `column < now()`: the row is due then"));
-            }
-            if matches!(constant, Constant::Text(_) | Constant::Flag(_))
-                && !matches!(operator, Operator::Equal | Operator::NotEqual)
-            {
-                return Err(Refusal::Later("an order of text (only `=` and `<>` compare text)".to_owned()));
-            }
-            Test::Compare(operator, constant)
-        }
-        _ => return Err(wrong("a comparison, `in` or `is null` is expected behind a column")),
-    };
-    Ok(Term { column, test })
-}
-
-fn list(at: &mut &[Token]) -> Result<Vec<Constant>, Refusal> {
-    if take(at) != Some(&Token::Sign("(")) {
-        return Err(wrong("`(` expected behind `in`"));
-    }
-    let constant = |at: &mut &[Token]| match constant(at)? {
-        Constant::Now => Err(wrong("`now()` stands only behind `<` and `<=`")),
-        constant => Ok(constant),
-    };
-    let mut constants = vec![constant(at)?];
-    loop {
-        match take(at) {
-            Some(Token::Sign(",")) => constants.push(constant(at)?),
-            Some(Token::Sign(")")) => return Ok(constants),
-            _ => return Err(wrong("`,` or `)` expected in the list behind `in`")),
-        }
-    }
-}
-
-fn constant(at: &mut &[Token]) -> Result<Constant, Refusal> {
-    match take(at) {
-        Some(Token::Constant(constant)) => Ok(constant.clone()),
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("true") => Ok(Constant::Flag(true)),
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("false") => Ok(Constant::Flag(false)),
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("now") => match (take(at), take(at)) {
-            (Some(Token::Sign("(")), Some(Token::Sign(")"))) => Ok(Constant::Now),
-            _ => Err(wrong("`now()` is written with its parentheses")),
-        },
-        Some(Token::Word(word)) if word.eq_ignore_ascii_case("null") => Err(wrong("write `is null` or `is not null`")),
-        _ => Err(wrong("a number, 'text', true or false is expected")),
-    }
-}
-
-fn tokens(text: &str) -> Result<Vec<Token>, Refusal> {
-    const SIGNS: [&str; 10] = ["<=", ">=", "<>", "!=", "=", "<", ">", "(", ")", ","];
-    let mut tokens = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let length = if let Some(sign) = SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
-            tokens.push(Token::Sign(sign));
-            sign.len()
-        } else if matches!(first, '\'' | '"') {
-            let (inside, length) = quoted(rest, first)?;
-            tokens.push(if first == '"' { Token::Quoted(inside) } else { Token::Constant(Constant::Text(inside)) });
-            length
-        } else if first.is_ascii_digit() || matches!(first, '-' | '.') {
-            let length = rest.find(|c: char| !(c.is_ascii_digit() || matches!(c, '-' | '.'))).unwrap_or(rest.len());
-            let number = &rest[..length];
-            if Decimal::parse(number.as_bytes()).is_none() {
-                return Err(wrong(format!("`{number}` is not a number")));
-            }
-            tokens.push(Token::Constant(Constant::Number(number.to_owned())));
-            length
-        } else if first.is_alphabetic() || first == '_' {
-            let mut is_pointer = false;
-            let mut is_part = |c: char| {
-                // A JSON pointer's names may have a dash or a dot.
-                is_pointer |= c == '#';
-                c.is_alphanumeric() || matches!(c, '_' | '$' | '#' | '/' | '~') || (is_pointer && matches!(c, '-' | '.'))
-            };
-            let length = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
-            tokens.push(Token::Word(rest[..length].to_owned()));
-            length
-        } else {
-            return Err(wrong(format!("`{first}` is not expected")));
-        };
-        rest = rest[length..].trim_start();
-    }
-    Ok(tokens)
-}
-
-/// The inside of a quoted text, doubled quotes undone, and its length with the quotes.
-fn quoted(text: &str, quote: char) -> Result<(String, usize), Refusal> {
-    let mut inside = String::new();
-    let mut characters = text.char_indices().skip(1).peekable();
-    while let Some((at, character)) = characters.next() {
-        if character != quote {
-            inside.push(character);
-        } else if characters.next_if(|&(_, next)| next == quote).is_some() {
-            inside.push(quote);
-        } else {
-            return Ok((inside, at + 1));
-        }
-    }
-    Err(wrong(format!("{quote} is not closed")))
 }
 
 // === impl Term ===
@@ -374,54 +212,10 @@ fn compare(piece: Piece<'_>, constant: &Constant) -> Option<Ordering> {
     }
 }
 
-/// Exact for plain decimals of any length; through f64 with an exponent. NaN is the greatest, as in PostgreSQL.
-fn compare_numbers(left: &[u8], right: &[u8]) -> Option<Ordering> {
-    if let (Some(left), Some(right)) = (Decimal::parse(left), Decimal::parse(right)) {
-        return Some(left.compare(&right));
-    }
-    let [left, right] = [left, right].map(|text| std::str::from_utf8(text).ok()?.parse::<f64>().ok());
-    let (left, right) = (left?, right?);
-    Some(left.partial_cmp(&right).unwrap_or_else(|| left.is_nan().cmp(&right.is_nan())))
-}
-
-/// A plain decimal without leading and trailing zeros.
-struct Decimal<'a> {
-    is_negative: bool,
-    whole: &'a [u8],
-    fraction: &'a [u8],
-}
-
-impl<'a> Decimal<'a> {
-    fn parse(text: &'a [u8]) -> Option<Self> {
-        let (is_negative, digits) = text.strip_prefix(b"-").map_or((false, text), |digits| (true, digits));
-        let dot = memchr::memchr(b'.', digits).unwrap_or(digits.len());
-        let (mut whole, mut fraction) = (&digits[..dot], digits.get(dot + 1..).unwrap_or_default());
-        let is_plain = whole.iter().chain(fraction).all(u8::is_ascii_digit) && whole.len() + fraction.len() > 0;
-        while let Some((b'0', rest)) = whole.split_first() {
-            whole = rest;
-        }
-        while let Some((b'0', rest)) = fraction.split_last() {
-            fraction = rest;
-        }
-        let is_zero = whole.is_empty() && fraction.is_empty();
-        is_plain.then_some(Self { is_negative: is_negative && !is_zero, whole, fraction })
-    }
-
-    fn compare(&self, other: &Self) -> Ordering {
-        let size = |decimal: &Self| decimal.whole.len();
-        let magnitude = || size(self).cmp(&size(other)).then(self.whole.cmp(other.whole)).then(self.fraction.cmp(other.fraction));
-        match (self.is_negative, other.is_negative) {
-            (false, true) => Ordering::Greater,
-            (true, false) => Ordering::Less,
-            (false, false) => magnitude(),
-            (true, true) => magnitude().reverse(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::template::Refusal;
     use proptest::prelude::*;
 
     #[test]

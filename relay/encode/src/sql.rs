@@ -275,7 +275,8 @@ pub fn identifier(name: &str) -> String {
 }
 
 /// `schema.table` with each part quoted where needed; the first dot divides.
-fn qualified(table: &str) -> String {
+#[must_use]
+pub fn qualified(table: &str) -> String {
     match table.split_once('.') {
         Some((schema, table)) => format!("{}.{}", identifier(schema), identifier(table)),
         None => identifier(table),

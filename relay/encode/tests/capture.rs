@@ -272,6 +272,9 @@ impl Case {
         for note in plan.notes() {
             let _ = writeln!(text, "note: {note}");
         }
+        for doubt in plan.key_doubts() {
+            let _ = writeln!(text, "doubt: {doubt}");
+        }
         text
     }
 }

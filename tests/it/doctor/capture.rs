@@ -52,6 +52,12 @@ fn a_captured_table_is_looked_at_as_the_stream_would() {
         let observed: Vec<_> =
             answer.findings.iter().filter(|found| found["status"] == "warn").map(|found| &found["observed"]).collect();
         assert_eq!(observed, ["no table matches `public.none`", "no column matches `public.keyed.Email`"], "{}", answer.text);
+        // What is masked or left out of the value is in the key all the same.
+        let columns = |rule: &str| capturing(&db, &format!("tables = [\"public.keyed\"]\n[capture.columns]\n{rule}"));
+        let starred = columns("mask = { \"public.keyed.id\" = \"stars:3\" }");
+        see(&starred).says("PG012", "warn", "public.keyed: column `id` of the key is masked", "sha256");
+        see(&columns("exclude = [\"public.keyed.id\"]")).says("PG012", "warn", "the key has it all the same", "set `key`");
+        see(&columns("mask = { \"public.keyed.id\" = \"sha256:salt\" }")).is("PG012", "ok");
         db.sql("CREATE TABLE \"a b\" (id int PRIMARY KEY); CREATE TABLE a_b (id int PRIMARY KEY)");
         see(&relay).says("PG012", "fail", "public.a b and public.a_b both end in topic seen.public.a_b", "`topic`");
         see(&relay).says("PG010", "fail", "lacks table", "ADD TABLE");

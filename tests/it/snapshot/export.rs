@@ -1,7 +1,9 @@
 //! The first start: rows as of the new slot's beginning, before the first word of its stream.
 
 use super::{Snap, check_order, last_images, markers, until_equal, until_logged};
-use relay_tests::consumer::Rec;
+use relay_tests::consumer::{Isolation, Rec, read_all};
+use relay_tests::kafka::Kafka;
+use relay_tests::requests::Api;
 use relay_tests::versions::Version;
 use relay_tests::wait::{Finally, secs};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -201,4 +203,22 @@ fn large_values_fit_bounded_memory() {
         // In flight, a chunk of 16 MiB, rows of 4 MiB on their way, and a base: far below the 160 MiB of the table.
         assert!(bytes < 140 << 20, "{bytes} bytes at most");
     }
+}
+
+/// A first snapshot of many tables does not wait for one new topic after the other.
+#[test]
+fn the_topics_of_many_tables_are_created_together() {
+    let kafka = Kafka::builder().proxied().start();
+    let table = |n| format!("CREATE TABLE t{n} (id int PRIMARY KEY); INSERT INTO t{n} VALUES ({n});");
+    let ddl = (0..80).map(table).collect::<String>() + "CREATE TABLE empty (id int PRIMARY KEY)";
+    let snap = Snap::new("together", Version::V18, &[], &ddl);
+    snap.publish("FOR ALL TABLES WITH (publish_via_partition_root = true)");
+    let relay = snap.relay("").brokers(&kafka.proxied_brokers()).spawn();
+    until_logged(&relay, &["snapshot.done"]);
+    let topics: Vec<String> = (0..80).map(|n| snap.topic(&format!("t{n}"))).collect();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    assert_eq!(read_all(&kafka.brokers(), &topics, Isolation::Committed).len(), 80);
+    let requests = kafka.proxy().seen(Api::CreateTopics);
+    assert!(requests <= 6, "{requests} requests for 80 topics and the checkpoint's");
+    assert!(!relay.logs().contains(&snap.topic("empty")), "a table without rows needs no topic yet");
 }

@@ -142,3 +142,22 @@ fn transactions_are_told_of_beside_a_snapshot_and_do_not_count_its_rows() {
         .collect();
     assert_eq!(ends, counts);
 }
+
+/// A database without an encoding holds any bytes: asked for UTF-8, the server fails at such a row for ever, in tables and in the log.
+#[test]
+fn text_of_a_database_without_an_encoding_meets_the_policy() {
+    let ddl = "CREATE DATABASE raw ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+    let snap = Snap::new("rawtext", Version::V15, &[], ddl);
+    Kafka::shared().create_topic(&snap.topic("t"), 1, &[]);
+    let mut raw = snap.db.connect("postgres", "raw").expect("the database");
+    let insert = |id: u32| format!("INSERT INTO t VALUES ({id}, convert_from('\\xff41', 'SQL_ASCII'))");
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text); GRANT SELECT ON t TO relay";
+    raw.batch_execute(&format!("{table}; CREATE PUBLICATION relay_{} FOR TABLE t; {}", snap.name, insert(1))).expect("a table");
+    let url = format!("postgres://relay@127.0.0.1:{}/raw", snap.db.port());
+    let mut relay = snap.relay("format.invalid_utf8 = \"replace\"").url(&url).spawn();
+    relay.until_state("streaming", secs(30));
+    raw.batch_execute(&insert(2)).expect("a row");
+    let records = snap.until_records(&relay, "t", 2);
+    assert!(records.iter().all(|record| record.json()["after"]["v"] == "\u{fffd}A"), "{records:?}");
+    assert_eq!(ids(&records), BTreeSet::from([1, 2]));
+}

@@ -72,7 +72,7 @@ fn a_table_that_became_unlogged_is_refused_at_the_next_start() {
         db.sql("ALTER TABLE events SET UNLOGGED");
         if version == Version::V18 {
             // The stream just stays empty; somebody must look.
-            until("a warning", secs(60), || relay.logs().contains("outbox.unlogged").then_some(()));
+            until("a warning", secs(90), || relay.logs().contains("outbox.unlogged").then_some(()));
         }
         relay.terminate();
         relay.start_again();
@@ -90,4 +90,20 @@ fn a_table_that_became_unlogged_is_refused_at_the_next_start() {
         relay.start_again();
         refused(&relay, "table public.leaf is unlogged");
     }
+}
+
+#[test]
+fn an_unlogged_table_stops_a_capture_only_where_it_is_named() {
+    let db = Postgres::start(Version::V18);
+    db.prepare_roles();
+    db.sql(
+        "CREATE TABLE kept (id int PRIMARY KEY); CREATE UNLOGGED TABLE quick (id int PRIMARY KEY); INSERT INTO kept VALUES (1); \
+         GRANT SELECT ON kept, quick TO relay; CREATE PUBLICATION relay_passes FOR TABLE kept",
+    );
+    let mut relay = spawn(&db, "passes", "[[capture]]\ntables = [\"public.*\"]");
+    assert_eq!(records_once_there("passes.public.kept", 1)[0].json()["op"], "r");
+    until("a warning", secs(30), || relay.logs().contains("table public.quick is unlogged").then_some(()));
+    relay.terminate();
+    relay.reconfigure("[[capture]]\ntables = [\"public.quick\"]").start_again();
+    refused(&relay, "table public.quick is unlogged");
 }

@@ -15,9 +15,9 @@ use relay_core::checkpoint::{Answer, Checkpoint as _, ReadError, Reading, Record
 use relay_core::window::{Failure, FailureKind};
 use relay_failpoint::fail_point;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(super) enum Job {
         retired: Vec<String>,
     },
     Abort(Arc<Producer>),
+    /// Abort already; whoever orders the abort is told then what came of it.
+    GiveUp(Arc<Producer>),
     /// Store a record outside transactions, with a client of its own.
     Alone(Box<Record>),
 }
@@ -49,12 +51,18 @@ pub(super) struct Worker {
     report: Sender<Answer>,
     /// Number of the last record.
     number: usize,
+    /// The end of the client that had our place last.
+    before: Weak<()>,
+    /// What came of an abort that nobody has asked for yet.
+    given_up: Option<Result<(), Failure>>,
 }
 
 /// How long a fence may take before it is given up and tried with another client.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// One call of init_transactions, which is resumed until the fence's own time is over.
 const INIT_TURN: Duration = Duration::from_secs(5);
+/// How long ending the client before may take; librdkafka ends one within a second, behind a look-up of topics that nobody answers.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the checkpoint topic may stay unknown.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is on its way is given so long before an abort gives it up.
@@ -66,7 +74,8 @@ const DRAIN_TURN: Duration = Duration::from_millis(100);
 
 impl Worker {
     pub(super) fn new(config: Config, topic: Arc<Topic>, wanted: Arc<AtomicU64>, report: Sender<Answer>) -> Self {
-        Self { reader: CheckpointReader::of(&config), config, topic, wanted, report, number: 0 }
+        let reader = CheckpointReader::of(&config);
+        Self { reader, config, topic, wanted, report, number: 0, before: Weak::new(), given_up: None }
     }
 
     /// The life of the thread.
@@ -75,12 +84,31 @@ impl Worker {
             let answer = match job {
                 Job::Fence(producer, number) => Answer::Fenced(self.fence(&producer, number)),
                 Job::Commit { producer, key, value, retired } => Answer::Ended(self.commit(&producer, &key, &value, &retired)),
-                Job::Abort(producer) => Answer::Ended(abort(&producer)),
+                Job::Abort(producer) => Answer::Ended(self.given_up.take().unwrap_or_else(|| abort(&producer))),
+                Job::GiveUp(producer) => {
+                    self.give_up(&producer);
+                    continue;
+                }
                 Job::Alone(record) => Answer::Ended(self.store_alone(&record)),
             };
+            // A client that has gone on has nothing given up any more.
+            self.given_up = None;
             if self.report.send(answer).is_err() {
                 return;
             }
+        }
+    }
+
+    /// Aborts what is open. Once a record of it has failed librdkafka (2.12.1) sends none of the others, and reports them only with the
+    /// abort, or when they time out: so whoever waits for the reports before he orders the abort would wait for a minute.
+    fn give_up(&mut self, producer: &Producer) {
+        let phase = producer.life().map(Life::phase);
+        if matches!(phase, Some(Phase::Open | Phase::Broken)) {
+            self.given_up = Some(abort(producer));
+        }
+        if producer.life().is_some_and(|life| life.phase() == Phase::Finished) {
+            // Nothing of it counts any more: what it still holds is reported now.
+            producer.purge(true);
         }
     }
 
@@ -92,6 +120,8 @@ impl Worker {
         if !life.turn(Phase::New, Phase::Busy) {
             return Err(ReadError::Unreachable("the client has been used before: a new one is needed".to_owned()));
         }
+        self.await_end(number);
+        self.before = producer.end();
         let outcome = self.take_over(producer, life, number, deadline);
         if outcome.is_err() {
             // What became of its requests is not known, and there is nothing to keep.
@@ -99,6 +129,15 @@ impl Worker {
         }
         let marker = outcome?;
         self.reader.read_to(&marker)
+    }
+
+    /// Waits until the client before is gone. Where records timed out librdkafka asks for a higher epoch by itself, again and again until
+    /// it is answered, and a broker that finds a transaction open then fences whose it is: it does not look at the epoch that asks.
+    fn await_end(&self, number: u64) {
+        let deadline = Instant::now() + END_TIMEOUT;
+        while self.before.strong_count() > 0 && Instant::now() < deadline && self.wanted.load(Ordering::Acquire) == number {
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn take_over(&mut self, producer: &Producer, life: &Life, number: u64, deadline: Instant) -> Result<Marker, ReadError> {
@@ -163,27 +202,36 @@ impl Worker {
         for key in retired {
             self.send(producer, life, &handle, key, None, FORGOTTEN)?;
         }
-        // Native, and so woken by the last report: rdkafka's own flush would poll out its 100 ms (kafka.md, section 11).
-        let deadline = Instant::now() + life.bounds().transaction;
-        while !native::flush(&producer.client, DRAIN_TURN) {
-            if Instant::now() > deadline {
-                return Err(aborted(fail(FailureKind::Transient, "records are still not in the log".to_owned())));
-            }
-        }
-        match producer.context().stores.take(opaque) {
-            Some(Ok(())) => {}
-            Some(Err(failure)) => return Err(self.in_transaction(producer, life, failure)),
-            None => return Err(aborted(fail(FailureKind::Transient, "the record's delivery was not reported".to_owned()))),
-        }
-        let failed = producer.context().failed.load(Ordering::Acquire);
-        if failed != life.failed_before() {
-            return Err(aborted(fail(FailureKind::Transient, "events of the transaction were not delivered".to_owned())));
-        }
+        self.await_reports(producer, life, opaque)?;
         fail_point!("before-commit");
         fail_point!("during-commit" beside);
         let result = conclude(life, || producer.client.commit_transaction(life.bounds().socket).map_err(Fault::of));
         fail_point!("after-commit" if result.is_ok());
         result
+    }
+
+    /// Waits until every record of the transaction is in the log, the checkpoint's, known by `opaque`, too.
+    fn await_reports(&self, producer: &Producer, life: &Life, opaque: usize) -> Result<(), Failure> {
+        let deadline = Instant::now() + life.bounds().transaction;
+        let mut stored = None;
+        loop {
+            // Native, and so woken by the last report: rdkafka's own flush would poll out its 100 ms (kafka.md, section 11).
+            let is_done = native::flush(&producer.client, DRAIN_TURN);
+            stored = stored.or_else(|| producer.context().stores.take(opaque));
+            // Once a record has failed librdkafka keeps the others back until the abort, and a flush would wait for them in vain.
+            if let Some(Err(failure)) = stored {
+                return Err(self.in_transaction(producer, life, failure));
+            }
+            let failed = producer.context().failed.load(Ordering::Acquire);
+            let lacking = match &stored {
+                _ if failed != life.failed_before() => "events of the transaction were not delivered",
+                Some(_) if is_done => return Ok(()),
+                None if is_done => "the record's delivery was not reported",
+                _ if Instant::now() > deadline => "records are still not in the log",
+                _ => continue,
+            };
+            return Err(self.in_transaction(producer, life, fail(FailureKind::Transient, lacking.to_owned())));
+        }
     }
 
     fn send(
@@ -286,6 +334,11 @@ fn abort(producer: &Producer) -> Result<(), Failure> {
     }
     if !life.turn(Phase::Open, Phase::Busy) && !life.turn(Phase::Broken, Phase::Busy) {
         return Err(unfit(life));
+    }
+    if life.is_expired() {
+        // The broker has ended it, or is about to, and takes the client's epoch away: there is nothing to wait for.
+        life.finish();
+        return Err(fail(FailureKind::Indefinite, "the transaction is older than transaction.timeout.ms".to_owned()));
     }
     // librdkafka may end a transaction whose first partition it is still adding, which the broker refuses and the client does not survive.
     native::flush(&producer.client, ABORT_DRAIN);

@@ -3,6 +3,7 @@
 use super::tables::Table;
 use super::{Examination, Finding, OF_TABLES, OutboxRule, bytes};
 use crate::detect::dispatchers;
+use crate::outbox::tree;
 use crate::poll::{Mark, PollOrder};
 use relay_pgwire::{quote_identifier, quote_literal};
 
@@ -48,11 +49,17 @@ impl Examination<'_> {
     /// PG013: the log carries nothing of an unlogged table.
     fn logged(&mut self, table: &Table) {
         if table.is_unlogged && !self.expected.is_poll {
+            let observed = format!("table {} is unlogged", table.raw());
+            // Where a star takes it, it may well be meant to stay out.
+            let (finding, otherwise) = match (self.expected.insists)(&table.raw()) {
+                true => (Finding::fail("PG013", observed), ""),
+                false => (Finding::warn("PG013", observed), "  -- or leave it out with `exclude`"),
+            };
             self.add(
-                Finding::fail("PG013", format!("table {} is unlogged", table.raw()))
+                finding
                     .because("an unlogged table leaves no trace in the WAL")
                     .so("no event comes of its rows")
-                    .cure(format!("ALTER TABLE {} SET LOGGED;", table.quoted())),
+                    .cure(format!("ALTER TABLE {} SET LOGGED;{otherwise}", table.quoted())),
             );
         }
     }
@@ -121,9 +128,8 @@ impl Examination<'_> {
             "SELECT sum(pg_total_relation_size(o.oid))::bigint, sum(pg_stat_get_live_tuples(o.oid))::bigint, \
              sum(pg_stat_get_dead_tuples(o.oid))::bigint, \
              max(greatest(pg_stat_get_last_vacuum_time(o.oid), pg_stat_get_last_autovacuum_time(o.oid)))::text \
-             FROM (SELECT coalesce(t.relid, r.oid) AS oid FROM pg_class AS r LEFT JOIN LATERAL pg_partition_tree(r.oid) AS t ON true \
-                   WHERE r.oid = {}) AS o",
-            table.oid
+             FROM {} AS o",
+            tree(&table.oid.to_string())
         ));
         let row = match answer {
             Ok(row) => row,
@@ -219,9 +225,8 @@ impl Examination<'_> {
             return;
         }
         let inserted = self.ask_rows(&format!(
-            "SELECT nullif(sum(pg_stat_get_tuples_inserted(coalesce(t.relid, r.oid))), 0)::bigint FROM pg_class AS r \
-             LEFT JOIN LATERAL pg_partition_tree(r.oid) AS t ON true WHERE r.oid = {}",
-            table.oid
+            "SELECT nullif(sum(pg_stat_get_tuples_inserted(o.oid)), 0)::bigint FROM {} AS o",
+            tree(&table.oid.to_string())
         ));
         let is_empty = self.ask_rows(&format!("SELECT NOT EXISTS (SELECT FROM {})", table.quoted()));
         if let (Ok(Some(inserted)), Ok(Some("t"))) = (inserted, is_empty.as_ref().map(Option::as_deref)) {

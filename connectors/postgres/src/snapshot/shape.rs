@@ -63,7 +63,8 @@ impl Shape {
         for (at, condition) in conditions.iter().copied().chain(filter).enumerate() {
             sql.push_str(if at == 0 { " WHERE (" } else { " AND (" });
             sql.push_str(condition);
-            sql.push(')');
+            // A comment at a condition's end must not swallow the bracket.
+            sql.push_str("\n)");
         }
         sql.push_str(") TO STDOUT");
         sql

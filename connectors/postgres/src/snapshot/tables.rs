@@ -18,7 +18,7 @@ pub struct Found {
     /// The table under whose name its changes are streamed: itself, or its partition root.
     pub(super) stream: Oid,
     /// Schema and name of that one.
-    pub(super) stream_name: (String, String),
+    pub stream_name: (String, String),
     /// The table's own name, quoted.
     pub(super) quoted: String,
     /// An update of a row may not be in the stream: a row that moves while the table is read could be missed.
@@ -134,10 +134,12 @@ impl Source {
         let tables = self.list_captured(&mut connection, names, wanted, false)?;
         let Some(condition) = condition else { return Ok(()) };
         for found in tables.0.values() {
-            let sql = format!("SELECT FROM ONLY {} WHERE ({condition}) LIMIT 0", found.quoted);
-            if let Err(error) = connection.query(&sql) {
-                return Err(refused(&error, &found.listed.name, self.role()).unwrap_or(error.into()));
-            }
+            check_condition(&mut connection, found, condition).map_err(|error| match error.sqlstate() {
+                Some(state) if state.starts_with("42") || state.starts_with("22") => {
+                    Error::Refused(format!("`{condition}` is no condition on the rows of {}: {error}", found.listed.name))
+                }
+                _ => error.into(),
+            })?;
         }
         Ok(())
     }
@@ -150,4 +152,15 @@ impl Source {
     pub fn find_captured(&self, names: &[String], wanted: &dyn Fn(&str) -> bool) -> Result<Tables, Error> {
         self.list_captured(&mut self.connect_snapshot()?, names, wanted, false)
     }
+}
+
+/// Whether a text is one condition and nothing else: it stands among other conditions of a statement, in brackets.
+///
+/// Somebody's text must not end that statement, nor the bracket. So the server analyses it, which takes one statement alone and runs
+/// nothing, in brackets of two kinds, as no text closes both. Only then it is tried.
+fn check_condition(connection: &mut Connection, found: &Found, condition: &str) -> Result<(), relay_pgwire::Error> {
+    for (open, close) in [("(", ")"), ("(ARRAY[", "])[1]")] {
+        connection.analyse(&format!("SELECT FROM ONLY {} WHERE {open}{condition}\n{close}", found.quoted))?;
+    }
+    connection.query(&format!("SELECT FROM ONLY {} WHERE ({condition}\n) LIMIT 0", found.quoted)).map(|_| ())
 }

@@ -115,7 +115,9 @@ impl Session {
             return self.check_poll_resume(before, server);
         }
         check_same_system(before, server)?;
-        check_timeline(server, before.timeline, published(self.flow.received_end, self.window.open_commit()))?;
+        // Of the transaction cut short the window holds what is on its way, and the flow knows what was durable before a rewind.
+        let begun = self.window.open_commit().max(self.flow.inside_commit());
+        check_timeline(server, before.timeline, published(self.flow.received_end, begun))?;
         let slot = server.slot.as_ref().ok_or_else(|| Fault {
             kind: Kind::SlotMissing,
             message: format!("slot `{}` does not exist any more", self.config.slot),

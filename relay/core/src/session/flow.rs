@@ -99,6 +99,11 @@ impl Flow {
         self.inside.is_some()
     }
 
+    /// Commit of the transaction of which the head was handled and the rest not.
+    pub(super) fn inside_commit(&self) -> Option<Lsn> {
+        self.inside.map(|inside| inside.commit_lsn)
+    }
+
     /// Index of the last change that was handled in the transaction of that commit, if it is the one cut short or being read.
     pub(super) fn inside_of(&self, commit_lsn: Lsn) -> Option<u64> {
         self.inside.filter(|inside| inside.commit_lsn == commit_lsn).map(|inside| inside.seq)

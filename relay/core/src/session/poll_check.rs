@@ -31,7 +31,7 @@ impl Session {
             return Ok(self.book.start(PollPosition::start(), Lsn::ZERO));
         };
         self.progress.accepted_gaps.clone_from(&record.accepted_gaps);
-        let (position, wal_end) = self.stored_position(&record, &server, has_ticks)?;
+        let (position, wal_end) = self.stored_position(&record, has_ticks)?;
         if let Err(fault) = check_history(&server, record.timeline, &position.tick, wal_end) {
             if self.config.accept_gap.is_none_or(|accepted| accepted != wal_end) {
                 let message = format!("{}; the LSN to accept is {wal_end}", fault.message);
@@ -57,7 +57,7 @@ impl Session {
     }
 
     /// The position that a record stands for: its own, or at a switch from the log what its pair saw.
-    fn stored_position(&mut self, record: &Record, server: &Server, has_ticks: bool) -> Result<(PollPosition, Lsn), Fault> {
+    fn stored_position(&mut self, record: &Record, has_ticks: bool) -> Result<(PollPosition, Lsn), Fault> {
         let stored_end = record.end_lsn.unwrap_or_default();
         if record.mode == Mode::Poll.name() {
             let position = record.poll.clone().unwrap_or_else(|| {
@@ -72,10 +72,7 @@ impl Session {
         if self.has_claims() {
             return refused(format!("the checkpoint was written in log mode; {CLAIMS}"));
         }
-        if server.slot.as_ref().is_some_and(|slot| slot.is_active) {
-            let message = "the pipeline's slot is in use: another instance still reads the log; polling begins when it has ended";
-            return Err(Fault { kind: Kind::SlotBusy, message: message.into() });
-        }
+        self.check_log_has_ended(Some(record))?;
         let Some(pair) = record.log_poll.clone() else {
             return refused(
                 "the checkpoint was written in log mode and knows no snapshot to poll from yet; run in log mode until it has stored one \
@@ -85,6 +82,21 @@ impl Session {
         };
         self.note(Note::FromLog(pair.clone()));
         Ok((PollPosition::at(pair.snapshot), stored_end))
+    }
+
+    /// An instance that reads the log does not know the polling lock, so its slot tells of it. Asked before anything that would shut it
+    /// out.
+    ///
+    /// # Errors
+    /// It is at work.
+    pub(super) fn check_log_has_ended(&self, stored: Option<&Record>) -> Result<(), Fault> {
+        let slot = self.server.as_ref().and_then(|server| server.slot.as_ref());
+        let is_log = stored.is_some_and(|record| record.mode == Mode::Log.name());
+        if !is_log || !slot.is_some_and(|slot| slot.is_active) {
+            return Ok(());
+        }
+        let message = "the pipeline's slot is in use: another instance still reads the log; polling begins when it has ended";
+        Err(Fault { kind: Kind::SlotBusy, message: message.into() })
     }
 
     /// The way from polling to the log begins with a slot that nobody has used.

@@ -82,6 +82,10 @@ impl Session {
                 self.transaction.needs_fence = true;
                 return self.rewind(AfterRewind::RenewAndStream);
             }
+            // Said once: each event of the lost transaction comes back with it.
+            (Phase::Rewinding { .. }, FailureKind::Fenced) if self.fault.as_ref().is_some_and(|it| it.kind == Kind::Fenced) => {
+                return;
+            }
             (Phase::Rewinding { .. }, FailureKind::Fenced) => {}
             (Phase::Rewinding { .. }, _) => return,
             _ => {}
@@ -272,8 +276,10 @@ impl Session {
     }
 
     pub(super) fn drain(&mut self, deadline_ms: u64, read_to: Option<Lsn>) {
-        if self.drain.is_none() {
-            self.drain = Some(Drain { deadline_ms, read_to, waits_since_ms: None });
+        match &mut self.drain {
+            // One that is under way by itself has no deadline; a signal brings one.
+            Some(drain) => drain.deadline_ms = drain.deadline_ms.min(deadline_ms),
+            None => self.drain = Some(Drain { deadline_ms, read_to, waits_since_ms: None }),
         }
         self.drain_step();
     }
@@ -334,21 +340,5 @@ impl Session {
 
     pub(super) fn end(&mut self) {
         self.phase = Phase::Ended;
-    }
-}
-
-// === impl AfterRewind ===
-
-impl AfterRewind {
-    /// Of two ends that are demanded while a rewind is under way, the harder one wins.
-    fn hardness(self) -> u8 {
-        match self {
-            AfterRewind::Stream => 0,
-            AfterRewind::RenewAndStream => 1,
-            AfterRewind::StartOver => 2,
-            AfterRewind::StandBy => 3,
-            AfterRewind::Stop { .. } => 4,
-            AfterRewind::End => 5,
-        }
     }
 }

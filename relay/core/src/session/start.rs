@@ -17,10 +17,15 @@ const STANDBY_MS: u64 = 1_000;
 
 impl Session {
     pub(super) fn start_over(&mut self) {
-        // No epoch is ours until the next claim: what was stored under the last one is not confirmed to a slot held anew.
+        self.disown();
+        self.inspect(Next::Start);
+    }
+
+    /// No epoch is ours until the next claim: what was stored under the last one is not confirmed to a slot held anew, and what became of
+    /// its last commit is in what the claim is read from.
+    fn disown(&mut self) {
         self.progress.epoch = 0;
         self.transaction.start_over();
-        self.inspect(Next::Start);
     }
 
     pub(super) fn inspect(&mut self, next: Next) {
@@ -103,7 +108,10 @@ impl Session {
             // Another instance has brought the log on its way.
             (Reads::Poll { ends_in_log: true, .. }, Some(false) | None) => self.switch(),
             (Reads::Log, _) if is_first => self.choose_slot(false),
-            (Reads::Poll { .. }, _) if is_first => self.hold(Lsn::ZERO, Next::Start),
+            (Reads::Poll { .. }, _) if is_first => match self.check_log_has_ended(self.reading.newest.as_ref()) {
+                Ok(()) => self.hold(Lsn::ZERO, Next::Start),
+                Err(fault) => self.failed(fault, Next::Start),
+            },
             _ => self.inspect(Next::Checks),
         }
     }
@@ -267,7 +275,7 @@ impl Session {
         // The other one reads the slot now.
         self.copying.restore_export(None);
         self.attempts = 0;
-        self.progress.epoch = 0;
+        self.disown();
         let retry_ms = self.now_ms + STANDBY_MS * 3 / 4 + self.random(STANDBY_MS / 2);
         self.phase = Phase::Standby { retry_ms };
     }

@@ -4,18 +4,22 @@
 //! frontier runs ahead of it and counts for nothing until then. Whatever goes wrong leads back to `stored`. When nobody knows whether a
 //! commit happened, a new client shuts the old one out first, and the checkpoint as committed then tells.
 
+mod fence;
+
+use super::kept::Kept;
 use super::recover::Cause;
-use super::ring::Ring;
 use super::{AfterRewind, Fault, Next, Note, Order, Phase, Reads, Session};
-use crate::checkpoint::{Guarantee, ReadError, Reading, Record, RecordState};
+use crate::checkpoint::{Guarantee, Record, RecordState};
 use crate::error::Kind;
 use crate::lsn::Lsn;
-use crate::session::start::unread;
 use crate::sink::PurgeScope;
 use crate::window::{Failure, FailureKind, Frontier, Ticket};
+use fence::Doubt;
 
 /// A transaction stays open for so long, if need be, to have the end of the source transaction in it.
 const WHOLE_MS: u64 = 1_000;
+/// How long a commit waits for the rest of a change whose first records are acknowledged.
+const REST_MS: u64 = 1_000;
 /// The source counts as idle when it has had nothing for so long.
 const IDLE_MS: u64 = 5;
 
@@ -40,14 +44,12 @@ pub(super) struct Transaction {
     pub(super) needs_fence: bool,
     /// To stop for, once what was sent is committed.
     stop: Option<Fault>,
-    pub(super) ring: Ring,
-}
-
-#[derive(Debug)]
-struct Doubt {
-    record: Box<Record>,
-    frontier: Frontier,
-    acknowledged: Ticket,
+    /// Since when a commit waits for nothing but the rest of a change.
+    rest_since_ms: Option<u64>,
+    /// The change there, and what is behind it, goes into a transaction of its own: its rest did not come, and all that was sent before it
+    /// would wait with it.
+    cut_before: Option<(Lsn, u64)>,
+    pub(super) kept: Kept,
 }
 
 // === impl Transaction ===
@@ -67,7 +69,7 @@ impl Transaction {
 
     /// It is over, whichever way.
     fn end(&mut self) {
-        (self.since_ms, self.idle_since_ms, self.is_closing) = (None, None, false);
+        (self.since_ms, self.idle_since_ms, self.rest_since_ms, self.is_closing) = (None, None, None, false);
         (self.events, self.bytes) = (0, 0);
         self.stop = None;
     }
@@ -75,18 +77,18 @@ impl Transaction {
     /// A connection begins. `is_clean`: at `stored`, with nothing sent behind that.
     pub(super) fn connected(&mut self, is_clean: bool) {
         // A commit that is under way was ordered at a place of the last connection.
-        self.ring = Ring { is_used: self.ring.is_used, bytes: is_clean.then_some(0), ..Ring::default() };
+        self.kept = Kept { is_used: self.kept.is_used, bytes: is_clean.then_some(0), ..Kept::default() };
     }
 
     /// What this connection has sent does not come again.
     pub(super) fn disconnected(&mut self) {
-        (self.ring.bytes, self.ring.after) = (None, None);
+        (self.kept.bytes, self.kept.after) = (None, None);
     }
 
     /// A start: nothing is known of any transaction.
     pub(super) fn start_over(&mut self) {
         self.end();
-        (self.doubt, self.committing) = (None, None);
+        (self.doubt, self.committing, self.cut_before) = (None, None, None);
         self.needs_fence = true;
     }
 }
@@ -118,14 +120,23 @@ impl Session {
         if self.progress.is_under_way() {
             return false;
         }
-        !(self.transaction.is_closing || self.is_transaction_full()) || self.is_inside_change()
+        !(self.transaction.is_closing || self.is_transaction_full() || self.is_at_cut()) || self.is_inside_change()
+    }
+
+    /// Whether what is open is to be committed before the change at hand.
+    #[inline]
+    fn is_at_cut(&self) -> bool {
+        self.transaction.cut_before.is_some()
+            && self.transaction.cut_before == self.flow.place()
+            && self.transaction.is_open()
+            && !self.is_inside_change()
     }
 
     #[inline]
     fn is_transaction_full(&self) -> bool {
         let limits = self.window.limits();
-        let Transaction { events, bytes, ring, .. } = &self.transaction;
-        *events >= limits.events || *bytes >= limits.bytes || ring.bytes.unwrap_or(0) + self.window.bytes() >= limits.bytes / 2
+        let Transaction { events, bytes, kept, .. } = &self.transaction;
+        *events >= limits.events || *bytes >= limits.bytes || kept.bytes.unwrap_or(0) + self.window.bytes() >= limits.bytes / 2
     }
 
     #[inline]
@@ -162,16 +173,34 @@ impl Session {
             is_news = frontier != self.progress.stored || self.copying.is_unstored();
             is_news && self.is_store_due()
         };
-        self.transaction.is_closing |= is_due || self.is_transaction_full();
+        self.transaction.is_closing |= is_due || self.is_transaction_full() || self.is_at_cut();
         if !is_news {
             self.progress.is_forced &= !self.window.is_empty();
             // There is nothing to say, unless what is kept shall begin anew.
-            self.transaction.is_closing &= self.transaction.ring.bytes.is_some_and(|kept| kept > 0);
+            self.transaction.is_closing &= self.transaction.kept.bytes.is_some_and(|bytes| bytes > 0);
         }
-        if self.transaction.is_closing && self.window.events() == 0 && !self.is_inside_change() {
+        if !self.transaction.is_closing || self.window.events() > 0 {
+            self.transaction.rest_since_ms = None;
+        } else if self.is_inside_change() {
+            self.commit_without_rest(frontier);
+        } else {
             self.progress.is_forced = false;
             self.store(RecordState::Running, frontier);
         }
+    }
+
+    /// A change is acknowledged in part, and a commit would tear it. Where its rest is long in coming (it is poison, its topic is missing),
+    /// all is taken back, and what comes before it is committed without it.
+    fn commit_without_rest(&mut self, frontier: Frontier) {
+        let since_ms = *self.transaction.rest_since_ms.get_or_insert(self.now_ms);
+        if self.now_ms < since_ms + REST_MS || frontier == self.progress.stored || self.phase != Phase::Streaming {
+            return;
+        }
+        let has_whole = |commit_lsn| frontier.inside.is_some_and(|inside| inside.commit_lsn == commit_lsn);
+        // Where nothing whole of its source transaction is sent, that transaction's BEGIN may be.
+        self.transaction.cut_before =
+            self.flow.place().map(|(commit_lsn, seq)| (commit_lsn, if has_whole(commit_lsn) { seq } else { 0 }));
+        self.rewind_because(Cause::Source);
     }
 
     /// A record is on its way into the transaction, or being the whole of it.
@@ -183,8 +212,8 @@ impl Session {
             self.note(Note::Split(commit_lsn));
         }
         self.transaction.committing = Some((Box::new(record.clone()), self.window.next_ticket()));
-        self.transaction.ring.after = Some(0);
-        self.transaction.ring.origin_after = self.flow.place();
+        self.transaction.kept.after = Some(0);
+        self.transaction.kept.origin_after = self.flow.place();
     }
 
     /// The commit is answered.
@@ -214,8 +243,9 @@ impl Session {
             self.attempts = 0;
         }
         self.transaction.end();
-        let ring = &mut self.transaction.ring;
-        (ring.bytes, ring.origin) = (ring.after.take(), ring.origin_after);
+        self.transaction.cut_before = None;
+        let kept = &mut self.transaction.kept;
+        (kept.bytes, kept.origin) = (kept.after.take(), kept.origin_after);
         self.is_committed(frontier, acknowledged);
         match self.phase {
             Phase::StoringLast => self.last_stored(),
@@ -253,9 +283,9 @@ impl Session {
             return self.failed(Fault { kind: Kind::CheckpointUnreachable, message: failure.message.clone() }, Next::Start);
         }
         // The ring's frames from before the order are still there, and those from after it follow.
-        let ring = &mut self.transaction.ring;
-        let after = ring.after.take();
-        ring.bytes = ring.bytes.zip(after).map(|(before, after)| before + after);
+        let kept = &mut self.transaction.kept;
+        let after = kept.after.take();
+        kept.bytes = kept.bytes.zip(after).map(|(before, after)| before + after);
         // The record may have been produced: an abort is owed even where no event was sent.
         self.transaction.since_ms.get_or_insert(self.now_ms);
         if let (Cause::Fatal, Some(frontier), Some((record, acknowledged))) = (cause, self.progress.storing(), committing) {
@@ -264,9 +294,8 @@ impl Session {
         }
         self.store_failed(failure.message.clone());
         match self.phase {
-            Phase::Ended => {}
-            Phase::Rewinding { .. } if cause == Cause::Fatal => self.rewind(AfterRewind::RenewAndStream),
-            Phase::Rewinding { .. } => {}
+            // Where a new client is needed, the end of the rewind knows.
+            Phase::Ended | Phase::Rewinding { .. } => {}
             // What cannot be told from here the next start will find in the checkpoint.
             Phase::StoringLast if self.drain.is_some() => self.give_up(),
             _ => self.undelivered(kind, failure, cause),
@@ -333,8 +362,8 @@ impl Session {
     fn undone(&mut self, then: AfterRewind) {
         self.transaction.end();
         let streams = matches!(then, AfterRewind::Stream | AfterRewind::RenewAndStream);
-        let ring = &self.transaction.ring;
-        if streams && self.config.reads == Reads::Log && ring.is_used && ring.bytes.is_some() {
+        let kept = &self.transaction.kept;
+        if streams && self.config.reads == Reads::Log && kept.is_used && kept.bytes.is_some() {
             self.phase = Phase::Waiting { until_ms: self.resume_at_ms.max(self.now_ms), then: Next::Replay };
             return;
         }
@@ -342,91 +371,16 @@ impl Session {
         self.after_rewind(then);
     }
 
-    /// A new client, which shuts every older one out, and the checkpoint as committed by then. With the slot held.
-    pub(super) fn fence(&mut self, next: Next) {
-        self.phase = Phase::Renewing { next, is_ordered: false };
-        self.renew_when_answered();
-    }
-
-    /// A commit that is under way belongs to the client that is about to go.
-    pub(super) fn renew_when_answered(&mut self) {
-        if let Phase::Renewing { next, is_ordered: false } = self.phase
-            && !self.progress.is_under_way()
-        {
-            if self.transaction.doubt.is_some() {
-                self.note(Note::Doubt);
-            }
-            self.phase = Phase::Renewing { next, is_ordered: true };
-            self.order(Order::Renew);
-        }
-    }
-
-    pub(super) fn renewed_to_fence(&mut self, next: Next, result: Result<(), String>) {
-        match result {
-            Ok(()) => {
-                self.phase = Phase::Fencing(next);
-                self.order(Order::Fence);
-            }
-            Err(message) => self.failed(Fault { kind: Kind::SinkUnreachable, message }, after_failed_fence(next)),
-        }
-    }
-
-    /// What is committed, as read behind our own marker: nothing can be added to it by an older client.
-    pub(super) fn fenced(&mut self, next: Next, result: Result<Reading, ReadError>) {
-        let reading = match result {
-            Ok(reading) => reading,
-            Err(error) => return self.failed(unread(&error), after_failed_fence(next)),
-        };
-        self.transaction.needs_fence = false;
-        if next == Next::Start {
-            self.phase = Phase::ReadingAgain;
-            return self.checkpoint_read(Ok(reading));
-        }
-        if self.is_overtaken(&reading) {
-            return self.overtaken();
-        }
-        if !self.settle(&reading) {
-            // Neither what was stored nor what was being stored: the full start protocol tells.
-            return self.overtaken();
-        }
-        if next == Next::Replay { self.replay() } else { self.inspect(Next::Resume) }
-    }
-
-    /// Whether the commit in doubt happened. False when the reading knows of neither side of it.
-    fn settle(&mut self, reading: &Reading) -> bool {
-        let Some(Doubt { record, frontier, acknowledged }) = self.transaction.doubt.take() else { return true };
-        let Some(newest) = &reading.newest else { return false };
-        let has_happened = is_same(newest, &record);
-        self.note(Note::Settled(has_happened));
-        if has_happened {
-            self.window.rewind_to(frontier);
-            self.flow.resume_from(frontier);
-            self.book.rewind(frontier);
-            self.is_committed(frontier, acknowledged);
-        }
-        self.copying.rewound();
-        true
-    }
-
     /// Whether a stop waits: what was sent before is committed first, or each later look would send it, and abort it, again.
     pub(super) fn stops_later(&mut self, fault: &Fault) -> bool {
         let is_open = self.is_exactly_once() && self.phase == Phase::Streaming && self.transaction.is_open();
-        if !is_open || fault.kind == Kind::Fenced || self.is_inside_change() {
+        // Of a change alone that is sent in part nothing can be committed.
+        let is_all_part = self.is_inside_change() && self.window.events() == 0 && self.window.frontier() == self.progress.stored;
+        if !is_open || is_all_part || fault.kind == Kind::Fenced {
             return false;
         }
         self.transaction.is_closing = true;
         self.transaction.stop = Some(fault.clone());
         true
     }
-}
-
-/// Without the slot a fence must not be tried again.
-fn after_failed_fence(next: Next) -> Next {
-    if next == Next::Start { Next::Start } else { Next::Resume }
-}
-
-/// Whether what was read is what was stored; the driver fills in the time.
-fn is_same(read: &Record, stored: &Record) -> bool {
-    let (written_at, accepted_gaps) = (read.written_at.clone(), read.accepted_gaps.clone());
-    *read == Record { written_at, accepted_gaps, ..stored.clone() }
 }

@@ -28,6 +28,7 @@ fn play(
     let mut run = Run::new(seed, scenario.mode, scenario.has_slot, is_traced);
     run.world.crash_at = crash_at;
     run.world.heap.lag_ms = scenario.lag_ms;
+    run.world.has_late_answers = seed.is_multiple_of(2);
     run.world.topic.is_exact = scenario.is_exact;
     run.world.topic.repeats =
         scenario.mode == SnapshotMode::Always || scenario.plan.iter().any(|(_, event)| matches!(event, Event::Request(_)));
@@ -49,7 +50,7 @@ fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
     if let Err(panic) = result {
         eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
         let (run, _) = play(scenario, seed, crash_at, true);
-        run.world.print_trace();
+        run.world.journal.print();
         eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
         resume_unwind(panic);
     }
@@ -180,7 +181,7 @@ fn random(seed: u64) -> Scenario {
         let table = chance.below(2) as usize;
         more.push((
             at_ms,
-            match chance.below(10) {
+            match chance.below(12) {
                 0 => Event::Cut,
                 1 | 2 => Event::Kill,
                 3 => Event::Drain,
@@ -188,6 +189,7 @@ fn random(seed: u64) -> Scenario {
                 5 | 6 => Event::Request(table),
                 7 => Event::Refuse(chance.below(2) * 11),
                 8 => Event::Work(20),
+                9 | 10 => Event::Occupy(chance.one_in(2)),
                 _ => Event::ChunksFail(chance.one_in(3)),
             },
         ));
@@ -199,16 +201,25 @@ fn random(seed: u64) -> Scenario {
 /// Fresh seeds at each run; `RELAY_SIM_SEED` and `RELAY_SIM_SECONDS` as with the storms.
 #[test]
 fn random_snapshots_keep_every_promise() {
-    let first = number("RELAY_SIM_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16);
-    let until = Instant::now() + Duration::from_secs(number("RELAY_SIM_SECONDS").unwrap_or(6));
+    fresh("snapshots", random, 6, |total| total.rereads > 0 && total.dropped > 0 && total.exported > 0);
+}
+
+/// Fresh seeds for so many seconds, and on until all of it was met that they are there for. `RELAY_SIM_SEED` replays one.
+fn fresh(name: &str, build: fn(u64) -> Scenario, seconds: u64, is_enough: fn(&Figures) -> bool) {
+    if let Some(seed) = number("RELAY_SIM_SEED") {
+        check(&build(seed), seed, None);
+        return;
+    }
+    let first = u64::from(std::process::id()) << 16;
+    let until = Instant::now() + Duration::from_secs(number("RELAY_SIM_SECONDS").unwrap_or(seconds));
     let mut total = Figures::default();
     let mut seed = first;
-    while Instant::now() < until {
-        total.add(&check(&random(seed), seed, None).world.figures);
+    while Instant::now() < until || !is_enough(&total) {
+        total.add(&check(&build(seed), seed, None).world.figures);
         seed += 1;
+        assert!(seed < first + 100_000, "{name}: something is never met: {total:?}");
     }
-    println!("seeds {first}..{seed}: {total:?}");
-    assert!(total.rereads > 0 && total.dropped > 0 && total.exported > 0);
+    println!("{name}: seeds {first}..{seed}: {total:?}");
 }
 
 /// Exactly-once refuses a slot without a checkpoint, so there is none.
@@ -225,20 +236,18 @@ fn a_snapshot_in_transactions_survives_a_crash_at_every_output() {
     assert!(total.parked > 0 && total.restarts > 0);
 }
 
+/// Seeds that failed once, and what was wrong.
+const KEPT: [u64; 1] = [
+    // A doubt of the life before kept what was aborted from being read again.
+    1_662_797_235,
+];
+
+#[test]
+fn old_seeds_of_snapshots_in_transactions_come_once() {
+    KEPT.into_iter().chain(0..100).for_each(|seed| drop(check(&exact(random(seed)), seed, None)));
+}
+
 #[test]
 fn random_snapshots_in_transactions_come_once() {
-    if let Some(seed) = number("RELAY_SIM_SEED") {
-        check(&exact(random(seed)), seed, None);
-        return;
-    }
-    let first = u64::from(std::process::id()) << 16;
-    let until = Instant::now() + Duration::from_secs(number("RELAY_SIM_SECONDS").unwrap_or(3));
-    let mut total = Figures::default();
-    let mut seed = first;
-    while Instant::now() < until {
-        total.add(&check(&exact(random(seed)), seed, None).world.figures);
-        seed += 1;
-    }
-    println!("exactly: seeds {first}..{seed}: {total:?}");
-    assert!(total.chunks > 0 && total.parked > 0);
+    fresh("exactly", |seed| exact(random(seed)), 3, |total| total.chunks > 0 && total.parked > 0);
 }

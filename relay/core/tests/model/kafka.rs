@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use transactions::{Coordinator, Trouble};
 
+/// Partitions at first, and once somebody has added some.
 const LANES: usize = 3;
+const GROWN: usize = 5;
 /// The dlq has a lane of its own.
 const DLQ: usize = LANES;
 /// The topic of records beside changes, where there are any.
@@ -33,6 +35,8 @@ struct Sending {
 enum State {
     Queued,
     Sent,
+    /// In the leader's log, and not yet in those of its followers: nobody reads it, and the next leader may not have it.
+    Appended,
     Written,
     Refused,
 }
@@ -64,6 +68,8 @@ pub(crate) struct Producer {
     epoch: Option<u64>,
     /// Its transaction can only be aborted.
     is_abortable: bool,
+    /// It knows of the partitions that came later.
+    is_grown: bool,
 }
 
 /// How bad the weather is: each a chance of one in so many, per turn and producer; 0 is never.
@@ -79,6 +85,8 @@ pub(crate) struct Weather {
     /// The dlq refuses too.
     pub(crate) is_dlq_strict: bool,
     pub(crate) trouble: Trouble,
+    /// Outside of transactions: a batch waits for the followers about so many turns; 0: not at all.
+    pub(crate) lag: u64,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +97,10 @@ pub(crate) struct Kafka {
     pub(crate) parked: u64,
     pub(crate) coordinator: Coordinator,
     pub(crate) now_ms: u64,
+    /// Partitions were added: a key may have another one from now on.
+    pub(crate) is_grown: bool,
+    /// Batches that a new leader did not have.
+    pub(crate) truncated: u64,
 }
 
 /// The checkpoint topic.
@@ -101,9 +113,40 @@ pub(crate) struct Store {
     held_back: Vec<Record>,
 }
 
+// === impl Batch ===
+
+impl Batch {
+    /// The client has sent it and has no answer.
+    fn is_under_way(&self) -> bool {
+        matches!(self.state, State::Sent | State::Appended)
+    }
+}
+
 // === impl Producer ===
 
 impl Producer {
+    /// It learns of the new partitions. What a key has on its way to the old one may arrive behind what follows it to the new one.
+    fn grow(&mut self, oracle: &mut Oracle) {
+        self.is_grown = true;
+        self.lanes.resize_with(BESIDE + 1 + GROWN - LANES, VecDeque::new);
+        for event in self.lanes[..LANES].iter().flatten().flat_map(|batch| &batch.events) {
+            oracle.excuse_record(event.record, Excuse::Refused);
+        }
+    }
+
+    /// A batch in the leader's log alone took too long, and all that is behind it: whether it stays there is open.
+    fn give_up_from(&mut self, lane: usize, place: usize) {
+        let mut batches = std::mem::take(&mut self.lanes[lane]);
+        let mut behind = batches.split_off(place);
+        behind.retain_mut(|batch| {
+            self.fail(batch, FailureKind::Transient);
+            batch.is_ghost = true;
+            batch.state == State::Appended
+        });
+        batches.append(&mut behind);
+        self.lanes[lane] = batches;
+    }
+
     fn report(&mut self, ticket: Ticket, failure: Option<FailureKind>) {
         self.outstanding -= 1;
         let Some(acks) = &self.acks else { return };
@@ -127,7 +170,7 @@ impl Producer {
 
     /// One of the records of a row; the last one of a bad row is bad.
     pub(crate) fn enqueue(&mut self, row: &Row, part: u8, ticket: Ticket, is_dlq: bool) {
-        let lane = if is_dlq { DLQ } else { row.key_of(part) as usize % LANES };
+        let lane = if is_dlq { DLQ } else { lane_of(row.key_of(part), self.is_grown) };
         let is_bad = row.is_bad && part + 1 == row.count();
         self.push(lane, Sending { ticket, record: RecordId::Part(row.id, part), count: 0, is_bad });
     }
@@ -170,13 +213,13 @@ impl Producer {
             for mut batch in batches {
                 let is_given_up = match batch.state {
                     State::Queued => true,
-                    State::Sent | State::Written | State::Refused => scope == PurgeScope::QueuedAndInFlight,
+                    State::Sent | State::Appended | State::Written | State::Refused => scope == PurgeScope::QueuedAndInFlight,
                 };
                 if is_given_up {
                     self.fail(&batch, FailureKind::Purged);
                     batch.is_ghost = true;
                 }
-                if !is_given_up || batch.state == State::Sent {
+                if !is_given_up || matches!(batch.state, State::Sent | State::Appended) {
                     self.lanes[lane].push_back(batch);
                 }
             }
@@ -201,7 +244,7 @@ impl Producer {
         for lane in &mut self.lanes {
             lane.retain_mut(|batch| {
                 batch.is_ghost = true;
-                batch.state == State::Sent
+                matches!(batch.state, State::Sent | State::Appended)
             });
         }
     }
@@ -215,7 +258,8 @@ impl Producer {
 
 impl Kafka {
     pub(crate) fn connect(&mut self, acks: Arc<Acks>) -> usize {
-        let lanes = (0..=LANES).map(|_| VecDeque::new()).collect();
+        let count = if self.is_grown { BESIDE + 1 + GROWN - LANES } else { LANES + 1 };
+        let lanes = (0..count).map(|_| VecDeque::new()).collect();
         let producer = Producer {
             acks: Some(acks),
             lanes,
@@ -227,6 +271,7 @@ impl Kafka {
             is_transactional: false,
             epoch: None,
             is_abortable: false,
+            is_grown: self.is_grown,
         };
         self.producers.push(producer);
         self.producers.len() - 1
@@ -252,11 +297,14 @@ impl Kafka {
         let mut reports = 0;
         let weather = self.weather.clone();
         let is_live = self.producers[at].acks.is_some() && !self.producers[at].is_frozen;
+        if is_live && self.is_grown && !self.producers[at].is_grown && chance.one_in(4) {
+            self.producers[at].grow(oracle);
+        }
         for lane in 0..self.producers[at].lanes.len() {
             if is_live {
                 let producer = &mut self.producers[at];
                 let is_nudged = producer.is_nudged;
-                let in_flight = producer.lanes[lane].iter().filter(|batch| batch.state == State::Sent).count();
+                let in_flight = producer.lanes[lane].iter().filter(|batch| batch.is_under_way()).count();
                 if in_flight < IN_FLIGHT
                     && (is_nudged || chance.one_in(3))
                     && let Some(batch) = producer.lanes[lane].iter_mut().find(|batch| batch.state == State::Queued)
@@ -266,6 +314,9 @@ impl Kafka {
             }
             if !weather.is_down && chance.below(3) > 0 {
                 self.serve(at, lane, chance, oracle);
+            }
+            if !weather.is_down {
+                self.replicate(at, lane, chance, oracle);
             }
             if is_live && weather.time_out > 0 && chance.one_in(weather.time_out) {
                 self.time_out(at, lane, chance, oracle);
@@ -300,6 +351,7 @@ impl Kafka {
             return;
         }
         let weather = &self.weather;
+        let waits = weather.lag > 0 || self.producers[at].lanes[lane].iter().any(|batch| batch.state == State::Appended);
         let batch = &mut self.producers[at].lanes[lane][place];
         let is_strict = if lane == DLQ { weather.is_dlq_strict } else { weather.is_strict };
         if is_strict && batch.events.iter().any(|event| event.is_bad) {
@@ -316,11 +368,58 @@ impl Kafka {
             batch.state = State::Written;
             match batch.epoch {
                 Some(_) => self.coordinator.write(lane, &batch.events, self.now_ms),
+                None if waits => {
+                    batch.state = State::Appended;
+                    return;
+                }
                 None => write(batch, lane, oracle, &mut self.parked),
             }
         }
         if self.producers[at].lanes[lane][place].is_ghost {
             self.producers[at].lanes[lane].remove(place);
+        }
+    }
+
+    /// The followers have the next batch, if they are that far.
+    fn replicate(&mut self, at: usize, lane: usize, chance: &mut Chance, oracle: &mut Oracle) {
+        let lane_batches = &mut self.producers[at].lanes[lane];
+        let Some(place) = lane_batches.iter().position(|batch| batch.state == State::Appended) else { return };
+        if chance.below(self.weather.lag + 1) > 0 {
+            return;
+        }
+        let batch = &mut lane_batches[place];
+        batch.state = State::Written;
+        write(batch, lane, oracle, &mut self.parked);
+        if batch.is_ghost {
+            lane_batches.remove(place);
+        }
+    }
+
+    /// Each partition gets another leader, which may lack the last of what is not in every log. The client sends that again, unless it has
+    /// given it up.
+    pub(crate) fn elect(&mut self, chance: &mut Chance) {
+        for lane in self.producers.iter_mut().flat_map(|producer| &mut producer.lanes) {
+            let appended = lane.iter().filter(|batch| batch.state == State::Appended).count() as u64;
+            if appended == 0 {
+                continue;
+            }
+            let lost = chance.below(appended + 1) as usize;
+            if lost == 0 {
+                continue;
+            }
+            lane.iter_mut()
+                .rev()
+                .filter(|batch| batch.state == State::Appended)
+                .take(lost)
+                .for_each(|batch| batch.state = State::Sent);
+            // What nobody sends again is gone.
+            let mut is_first = true;
+            lane.retain(|batch| {
+                let is_gone = batch.state == State::Sent && batch.is_ghost && is_first;
+                is_first &= batch.state != State::Sent || batch.is_ghost;
+                !is_gone
+            });
+            self.truncated += lost as u64;
         }
     }
 
@@ -366,9 +465,12 @@ impl Kafka {
     /// The client gives a batch up; it may have been written all the same.
     fn time_out(&mut self, at: usize, lane: usize, chance: &mut Chance, oracle: &mut Oracle) {
         let producer = &mut self.producers[at];
-        let Some(place) = producer.lanes[lane].iter().position(|batch| batch.state == State::Sent && !batch.is_ghost) else {
+        let Some(place) = producer.lanes[lane].iter().position(|batch| batch.is_under_way() && !batch.is_ghost) else {
             return;
         };
+        if producer.lanes[lane][place].state == State::Appended {
+            return producer.give_up_from(lane, place);
+        }
         let batch = &mut producer.lanes[lane][place];
         let has_bad = self.weather.is_strict && batch.events.iter().any(|event| event.is_bad);
         if let Some(epoch) = batch.epoch {
@@ -387,7 +489,7 @@ impl Kafka {
                 let kind = if batch.state == State::Sent { FailureKind::Transient } else { FailureKind::Purged };
                 match batch.state {
                     State::Sent | State::Queued => producer.fail(&batch, kind),
-                    State::Written | State::Refused => unreachable!("a lane is served in order"),
+                    State::Appended | State::Written | State::Refused => unreachable!("a lane is served in order"),
                 }
             }
         }
@@ -421,7 +523,14 @@ impl Kafka {
                 self.serve(at, lane, chance, oracle);
             }
             let producer = &mut self.producers[at];
+            let mut has_all = true;
             for batch in std::mem::take(&mut producer.lanes[lane]) {
+                if batch.state == State::Appended {
+                    has_all &= chance.one_in(2);
+                    if has_all {
+                        write(&batch, lane, oracle, &mut self.parked);
+                    }
+                }
                 let kind = match batch.state {
                     State::Refused => FailureKind::Rejected,
                     _ if chance.one_in(3) => FailureKind::Transient,
@@ -432,6 +541,12 @@ impl Kafka {
         }
         self.producers[at].is_fatal = true;
     }
+}
+
+/// The lane of a key. The partitions that came later stand behind the lanes that every run has.
+fn lane_of(key: u8, is_grown: bool) -> usize {
+    let partition = key as usize % if is_grown { GROWN } else { LANES };
+    if partition < LANES { partition } else { partition + BESIDE + 1 - LANES }
 }
 
 fn write(batch: &Batch, lane: usize, oracle: &mut Oracle, parked: &mut u64) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod chance;
 pub(crate) mod copy;
+pub(crate) mod journal;
 pub(crate) mod kafka;
 pub(crate) mod oracle;
 pub(crate) mod poll;

@@ -65,7 +65,7 @@ fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
     if let Err(panic) = result {
         eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
         let (run, _) = play(scenario, seed, crash_at, true);
-        run.world.print_trace();
+        run.world.journal.print();
         eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
         resume_unwind(panic);
     }

@@ -83,7 +83,7 @@ pub(crate) struct Process {
     frontier: Frontier,
     pub(crate) guarantee: Guarantee,
     control: Control,
-    ring: exactly::Ring,
+    ring: exactly::Frames,
     /// What the decoder knows of the tables.
     shape: Option<u64>,
 }
@@ -114,7 +114,7 @@ impl Process {
         };
         let limits = Limits { bytes: 300, events: 24 };
         let producer = world.kafka.connect(Arc::clone(&acks));
-        let mut ring = exactly::Ring::default();
+        let mut ring = exactly::Frames::default();
         if guarantee == Guarantee::ExactlyOnce {
             world.kafka.producers[producer].use_transactions();
             ring.is_used = world.chance.below(4) > 0;

@@ -204,7 +204,12 @@ fn a_pipeline_with_claims_does_not_switch() {
 fn the_switch_to_polling_needs_a_pair_and_a_log_that_nobody_reads() {
     assert_eq!(Desk::new(POLLS, Some(log_record(None)), server()).refusal(), Kind::SwitchRefused);
     let busy = Server { slot: slot(true), ..server() };
-    assert_eq!(Desk::new(POLLS, Some(log_record(Some("30:30:"))), busy).refusal(), Kind::SlotBusy);
+    assert_eq!(Desk::new(POLLS, Some(log_record(Some("30:30:"))), busy.clone()).refusal(), Kind::SlotBusy);
+    // The instance that reads the log knows nothing of the polling lock: it must not be shut out by one that only looks.
+    let exactly = Config { guarantee: relay_core::checkpoint::Guarantee::ExactlyOnce, ..config() };
+    let mut desk = Desk::with(exactly, Some(log_record(Some("30:30:"))), busy);
+    assert_eq!(desk.refusal(), Kind::SlotBusy);
+    assert!(!desk.orders.iter().any(|order| matches!(order, Order::Hold(_) | Order::Renew | Order::Fence)), "{:?}", desk.orders);
     let mut desk = Desk::new(POLLS, Some(log_record(Some("30:40:35"))), Server { slot: slot(false), ..server() });
     assert!(desk.is_streaming());
     assert!(desk.orders.iter().any(|order| matches!(order, Order::Note(Note::FromLog(_)))));

@@ -1,5 +1,6 @@
 //! One run: a world with its processes, the faults that befall them, and the operator who cures what only people can.
 
+use super::journal::Journal;
 use super::kafka::Weather;
 use super::oracle::Row;
 use super::postgres::Postgres;
@@ -44,6 +45,10 @@ pub(crate) enum Event {
     BrokersDown,
     BrokersUp,
     Strict(bool),
+    /// Topics get more partitions.
+    Grow,
+    /// Partitions get other leaders.
+    Elect,
     /// Processes that start from now on promise this.
     Promise(Guarantee),
 }
@@ -68,7 +73,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(seed: u64, policy: Policy, is_traced: bool) -> Self {
         let mut world = World::new(seed);
-        world.log = is_traced.then(Vec::new);
+        world.journal = Journal::new(is_traced);
         Self {
             world,
             processes: Vec::new(),
@@ -93,13 +98,6 @@ impl Run {
         self.world.guarantee = Guarantee::ExactlyOnce;
         self.world.oracle.is_exact = true;
         self.world.postgres.has_shapes = true;
-    }
-
-    /// The last lines of the trace.
-    pub(crate) fn print_trace(&self) {
-        for line in self.world.log.iter().flatten().rev().take(400).collect::<Vec<_>>().into_iter().rev() {
-            eprintln!("{line}");
-        }
     }
 
     pub(crate) fn commit(&mut self, count: u64, has_bad: bool) {
@@ -231,6 +229,8 @@ impl Run {
                 self.world.may_duplicate = true;
                 self.world.guarantee = guarantee;
             }
+            Event::Grow => self.world.kafka.is_grown = true,
+            Event::Elect => self.world.kafka.elect(&mut self.world.chance),
             Event::Strict(is_strict) => self.world.kafka.weather.is_strict = is_strict,
         }
     }
@@ -463,6 +463,8 @@ impl Run {
             commits: coordinator.commits,
             aborts: coordinator.aborts,
             strays: coordinator.strays_landed,
+            truncated: self.world.kafka.truncated,
+            grown: u64::from(self.world.kafka.is_grown),
             ..self.world.figures
         }
     }

@@ -1,6 +1,6 @@
 //! Single turns of the session that a model world meets too rarely: each order and answer by hand.
 
-use relay_core::checkpoint::{Reading, Record, RecordState};
+use relay_core::checkpoint::{Guarantee, Reading, Record, RecordState};
 use relay_core::session::{Admission, Busy, Config, Fault, Input, Note, Order, Server, Session, Slot, State};
 use relay_core::sink::PurgeScope;
 use relay_core::window::{FailureKind, Limits, Window};
@@ -28,11 +28,15 @@ fn failed(kind: FailureKind) -> Failure {
 
 impl Desk {
     fn new(accept_gap: Option<Lsn>) -> Self {
+        Self::promising(Guarantee::AtLeastOnce, accept_gap)
+    }
+
+    fn promising(guarantee: Guarantee, accept_gap: Option<Lsn>) -> Self {
         let config = Config {
             name: "orders".into(),
             instance: "0000000a".into(),
             reads: relay_core::session::Reads::Log,
-            guarantee: relay_core::checkpoint::Guarantee::AtLeastOnce,
+            guarantee,
             commit_interval_ms: 100,
             slot: "relay_orders".into(),
             publication: "relay_orders".into(),
@@ -128,6 +132,15 @@ impl Desk {
 
     fn streaming() -> Self {
         let mut desk = Self::new(None);
+        desk.settle();
+        assert!(desk.session.is_streaming());
+        desk
+    }
+
+    /// The same in exactly-once, after a first start in at-least-once.
+    fn streaming_exactly() -> Self {
+        let stored = Self::streaming().stored;
+        let mut desk = Self { stored, ..Self::promising(Guarantee::ExactlyOnce, None) };
         desk.settle();
         assert!(desk.session.is_streaming());
         desk
@@ -381,4 +394,131 @@ fn the_first_start_leaves_a_mark_before_it_creates_anything() {
     let Order::Store(mark) = desk.until(|order| matches!(order, Order::Store(_))) else { unreachable!() };
     assert_eq!((mark.state, mark.epoch, mark.end_lsn), (RecordState::Bootstrapping, 0, None));
     assert_eq!(desk.orders(), [], "nothing is created before the mark is durable");
+}
+
+/// Half of a transaction is durable, and lost with the failover: a new history may even give its position out again.
+#[test]
+fn half_a_transaction_that_the_new_primary_does_not_have_is_no_place_to_resume_at() {
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        let mut desk = if guarantee == Guarantee::ExactlyOnce { Desk::streaming_exactly() } else { Desk::streaming() };
+        desk.session.begin(Lsn(200), 0).expect("in order");
+        let ticket = desk.session.next_ticket();
+        desk.session.sent(10);
+        desk.session.passed();
+        desk.acks.done(ticket);
+        desk.tick(1_000);
+        let Order::Store(record) = desk.until(|order| matches!(order, Order::Store(_))) else { unreachable!() };
+        assert_eq!((record.commit_lsn, record.seq), (Some(Lsn(200)), Some(0)));
+        desk.session.input(Input::Stored(Ok(())));
+        // The next event fails while the primary does, too: back to the half of which readers know.
+        let ticket = desk.session.next_ticket();
+        desk.session.sent(10);
+        desk.session.passed();
+        desk.fail(ticket, FailureKind::Transient);
+        desk.session.input(Input::Lost(fault(Kind::SourceLost)));
+        desk.server.timeline = 2;
+        desk.server.switch_points = vec![(1, Lsn(150))];
+        desk.until(|order| {
+            matches!(order, Order::Note(Note::Fault(Fault { kind: Kind::TimelineDiverged, .. }, _) | Note::Resumed(_)))
+        });
+        assert_eq!(desk.session.fault().map(|fault| fault.kind), Some(Kind::TimelineDiverged));
+    }
+}
+
+/// A commit of which nobody knows what became is no matter of the life that begins when somebody else has had the slot.
+#[test]
+fn a_doubt_ends_with_the_life_that_had_it() {
+    let mut desk = Desk::streaming_exactly();
+    let tickets = desk.transaction(200, 1);
+    desk.acks.done(tickets[0]);
+    desk.until(|order| matches!(order, Order::Store(_)));
+    desk.session.input(Input::Stored(Err(failed(FailureKind::Indefinite))));
+    desk.until(|order| matches!(order, Order::Hold(_)));
+    desk.session.input(Input::Held(Err(Busy::Other(fault(Kind::SlotBusy)))));
+    desk.until(|order| matches!(order, Order::Hold(_)));
+    desk.session.input(Input::Held(Ok(())));
+    let note = desk.until(|order| matches!(order, Order::Note(Note::Doubt | Note::Streaming { .. })));
+    assert!(matches!(note, Order::Note(Note::Streaming { .. })), "{note:?}");
+}
+
+/// `only` drains without a deadline of its own; a signal brings one.
+#[test]
+fn the_earlier_of_two_deadlines_counts() {
+    let mut desk = Desk::streaming();
+    desk.transaction(200, 1);
+    desk.session.input(Input::Drain { deadline_ms: u64::MAX, read_to: None });
+    desk.session.input(Input::Drain { deadline_ms: desk.now_ms + 2_000, read_to: None });
+    desk.tick(2_000);
+    assert!(desk.session.is_ended());
+}
+
+/// The rest of a change is poison, or its topic is missing: what was committed before it in the source is published all the same.
+#[test]
+fn a_change_that_stays_in_part_holds_nothing_back_that_comes_before_it() {
+    for stops in [false, true] {
+        let mut desk = Desk::streaming_exactly();
+        // A BEGIN is sent, and the change behind it cannot be.
+        let begin = |desk: &mut Desk| {
+            let ticket = desk.session.next_ticket();
+            desk.session.sent_beside(10);
+            desk.acks.done(ticket);
+        };
+        let tickets = desk.transaction(200, 1);
+        desk.acks.done(tickets[0]);
+        desk.session.begin(Lsn(300), 0).expect("in order");
+        begin(&mut desk);
+        if stops {
+            desk.session.input(Input::Stop(fault(Kind::Unrouted)));
+        }
+        desk.until(|order| matches!(order, Order::Abort));
+        desk.session.input(Input::Aborted(Ok(())));
+        // This driver keeps nothing: all of it comes again by another connection.
+        desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+        let tickets = desk.transaction(200, 1);
+        desk.acks.done(tickets[0]);
+        desk.session.begin(Lsn(300), 0).expect("in order");
+        assert!(!desk.session.has_room(10), "a commit comes first");
+        let Order::Store(record) = desk.until(|order| matches!(order, Order::Store(_))) else { unreachable!() };
+        assert_eq!((record.end_lsn, record.commit_lsn), (Some(Lsn(205)), None));
+        desk.session.input(Input::Stored(Ok(())));
+        assert!(desk.session.has_room(10));
+        begin(&mut desk);
+        desk.tick(10);
+        if stops {
+            desk.session.input(Input::Stop(fault(Kind::Unrouted)));
+            assert_eq!(desk.session.state(), State::Failed, "there is nothing more to commit");
+        }
+        (0..100).for_each(|_| desk.tick(50));
+        let ends = |order: &Order| matches!(order, Order::Note(Note::Rewinding(_)) | Order::Store(_));
+        assert!(stops || !desk.orders().iter().any(ends), "once is enough");
+    }
+}
+
+/// Another instance had the slot, claimed an epoch and went, while this one waited to take a new client.
+#[test]
+fn a_claim_of_another_instance_is_noticed_behind_the_fence() {
+    let mut desk = Desk::streaming_exactly();
+    let tickets = desk.transaction(200, 1);
+    desk.fail(tickets[0], FailureKind::Fatal);
+    desk.until(|order| matches!(order, Order::Fence));
+    let mut foreign = desk.stored.last().expect("our claim").clone();
+    foreign.epoch += 1;
+    foreign.instance = "0000000b".into();
+    desk.stored.push(foreign.clone());
+    desk.session.input(Input::CheckpointRead(Ok(Reading::of(desk.stored.clone()))));
+    let note = desk.until(|order| matches!(order, Order::Note(Note::Streaming { .. } | Note::Resumed(_))));
+    assert!(matches!(note, Order::Note(Note::Streaming { epoch, .. }) if epoch > foreign.epoch), "{note:?}");
+}
+
+/// The last acknowledgement comes between the look at them and the count of what is outstanding.
+#[test]
+fn what_arrives_at_the_end_of_a_rewind_does_not_come_again() {
+    let mut desk = Desk::streaming();
+    let tickets = desk.transaction(200, 2);
+    desk.fail(tickets[1], FailureKind::Transient);
+    desk.acks.done(tickets[0]);
+    desk.session.tick(desk.now_ms, 0);
+    desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+    desk.session.begin(Lsn(200), 0).expect("in order");
+    assert_eq!(desk.session.admit(), Admission::Covered);
 }

@@ -1,6 +1,7 @@
 //! Server, brokers, store, oracle and time: everything outside the processes.
 
 use super::chance::Chance;
+use super::journal::Journal;
 use super::kafka::transactions::Open;
 use super::kafka::{Kafka, Store};
 use super::oracle::Oracle;
@@ -43,6 +44,9 @@ pub(crate) struct Figures {
     pub(crate) fenced: u64,
     /// Drains that came to their end.
     pub(crate) ends: u64,
+    /// Batches that a new leader did not have, and runs in which partitions were added.
+    pub(crate) truncated: u64,
+    pub(crate) grown: u64,
 }
 
 /// Everything outside the processes.
@@ -72,7 +76,7 @@ pub(crate) struct World {
     pub(crate) was_wiped: bool,
     own_system_id: &'static str,
     accepted: BTreeSet<usize>,
-    pub(crate) log: Option<Vec<String>>,
+    pub(crate) journal: Journal,
 }
 
 // === impl World ===
@@ -98,7 +102,7 @@ impl World {
             was_wiped: false,
             own_system_id: "7001",
             accepted: BTreeSet::new(),
-            log: None,
+            journal: Journal::default(),
         }
     }
 
@@ -140,13 +144,7 @@ impl World {
     }
 
     pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            let line = line();
-            // What goes on waiting says the same again and again.
-            if log.last().is_none_or(|last| last.get(8..) != Some(&line)) {
-                log.push(format!("{:>7} {line}", self.now_ms));
-            }
-        }
+        self.journal.note(self.now_ms, line);
     }
 
     pub(crate) fn accept_gap(&mut self, process: usize) {
@@ -195,5 +193,7 @@ impl Figures {
         self.strays += other.strays;
         self.fenced += other.fenced;
         self.ends += other.ends;
+        self.truncated += other.truncated;
+        self.grown += other.grown;
     }
 }

@@ -37,7 +37,14 @@ pub(crate) fn captures(rules: &mut Rules<'_>) {
     snapshots(rules);
     let format = crate::parts::format(settings);
     let all = settings.capture.iter().map(crate::parts::capture_settings).collect();
-    for (index, error) in relay_encode::Captures::new(all, &format).err().unwrap_or_default() {
+    let captures = relay_encode::Captures::new(all, &format);
+    for (index, capture) in captures.iter().flat_map(relay_encode::Captures::iter).enumerate() {
+        for (at, doubt) in capture.key_doubts() {
+            let message = format!("{doubt}: {}", doubt.effect());
+            rules.warn(Kind::ConfigConflict, &format!("capture[{index}].key[{at}]"), message, doubt.hint());
+        }
+    }
+    for (index, error) in captures.err().unwrap_or_default() {
         // A fault of `[format]` itself would be told once for every section.
         let key = match error.field.split_once('.') {
             Some(("format" | "source", _)) => error.field.clone(),

@@ -147,6 +147,12 @@ fn each_rule_speaks_up() {
         ("[[capture]]\ntopic = \"{nosuch\"", "R0103", "{nosuch"),
         ("[[capture]]\n[capture.columns]\nmask = { \"a.b.c\" = \"rot13\" }", "R0103", "a mask is"),
         (
+            "[[capture]]\nkey = [\"k\"]\n[capture.columns]\nmask = { \"*.k\" = \"stars:3\" }",
+            "R0104",
+            "different values look alike",
+        ),
+        ("[[capture]]\nkey = [\"a\", \"k\"]\n[capture.columns]\nexclude = [\"s.t.k\"]", "R0104", "the key has it all the same"),
+        (
             "[snapshot]\ntables = [\"s.other\"]\n[[capture]]\ntables = [\"s.t\"]",
             "R0104",
             "no `[[capture]]` takes table `s.other`",

@@ -113,9 +113,9 @@ impl Jobs {
 
     /// `held` is the backend of the stream that we hold, if we do: its connection may be dead without anybody having noticed.
     pub(super) fn inspect(&mut self, held: Option<i32>) {
-        let (source, wanted) = (self.source.clone(), self.wanted());
+        let (source, wanted, routes) = (self.source.clone(), self.wanted(), Arc::clone(&self.routes));
         self.start("relay-inspect", move || {
-            Done::input(match source.inspect_for_stream(&wanted) {
+            Done::input(match source.inspect_for_stream(&wanted, &|table| routes.insists_on(table)) {
                 Ok((_, holder)) if held.is_some() && holder != held => {
                     let message = "the slot is not held by this connection any more".into();
                     Input::Lost(Fault { kind: Kind::SourceLost, message })

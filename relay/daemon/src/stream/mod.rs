@@ -282,8 +282,13 @@ impl Stream {
             Some(mut copy) if self.session.is_streaming() => {
                 let lost = self.read(&mut copy);
                 self.copy = Some(copy);
-                if let Some(fault) = lost {
-                    self.input(fault);
+                if let Some(input) = lost {
+                    let is_stop = matches!(input, Input::Stop(_));
+                    self.input(input);
+                    if is_stop && self.session.is_streaming() {
+                        // It stops once what was sent before is committed; until then the same frame would stop it again and again.
+                        self.block(Why::Full, FULL_WAIT);
+                    }
                 }
             }
             copy => {

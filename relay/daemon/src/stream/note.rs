@@ -1,8 +1,8 @@
 //! Tells people what the session tells us: one log line where a thing is handled, and its counter.
 
 use super::Stream;
-use relay_core::Kind;
 use relay_core::session::{Note, Rewind};
+use relay_core::{Kind, Lsn};
 use relay_failpoint::fail_point;
 use tracing::{debug, error, info, warn};
 
@@ -49,6 +49,8 @@ impl Stream {
                 if !self.is_first_start {
                     self.open.previous_end.get_or_insert(frontier.end_lsn);
                 }
+                self.goes_on_at(frontier.end_lsn);
+                self.forget_waiting();
                 info!(event = "source.streaming", lsn = %frontier.end_lsn, epoch, "streaming");
             }
             Note::Resumed(_) if self.polling.is_some() => {
@@ -57,6 +59,7 @@ impl Stream {
             }
             Note::Resumed(lsn) => {
                 self.metrics.reconnect("source");
+                self.goes_on_at(lsn);
                 info!(event = "source.resumed", lsn = %lsn, "the stream goes on");
             }
             Note::GapAccepted(gap) => {
@@ -164,6 +167,14 @@ impl Stream {
                     warn!(event = "checkpoint.failed", "the checkpoint was not stored and is repeated: {message}");
                 }
             }
+        }
+    }
+
+    /// The stream begins behind `end_lsn`.
+    fn goes_on_at(&mut self, end_lsn: Lsn) {
+        self.open.goes_on_at(end_lsn);
+        if let Some(ring) = &mut self.ring {
+            ring.begin(&self.open);
         }
     }
 }

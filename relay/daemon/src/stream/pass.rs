@@ -342,10 +342,14 @@ impl Pass<'_> {
     }
 }
 
-/// A key as a log may show it: cut, and without control characters.
+/// A key as a log may show it: without its schema, cut, and without control characters.
 fn shown(key: Option<&[u8]>) -> String {
     const SHOWN_MAX: usize = 64;
     let text = String::from_utf8_lossy(key.unwrap_or_default());
+    let text = match text.strip_prefix("{\"schema\":").and_then(|wrapped| wrapped.split_once("},\"payload\":")) {
+        Some((_, payload)) => payload.strip_suffix('}').unwrap_or(payload),
+        None => &text,
+    };
     text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect()
 }
 

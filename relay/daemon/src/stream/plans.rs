@@ -177,6 +177,9 @@ impl Plans {
                     for note in plan.notes() {
                         tracing::warn!(event = "capture.note", table = %relation, "{note}");
                     }
+                    for doubt in plan.key_doubts() {
+                        tracing::warn!(event = "capture.key", table = %relation, hint = doubt.hint(), "{doubt}");
+                    }
                     if !plan.has_key() {
                         tracing::info!(event = "capture.keyless", table = %relation, "events of this table have no key");
                     }
@@ -247,7 +250,7 @@ fn claim(topics: &mut HashMap<Box<str>, (TableId, Box<str>)>, table: TableId, pl
 }
 
 /// A table that does not fit its route is repaired on the server, not by a new configuration alone: the stream stops, the process stays.
-fn refusal(error: &relay_encode::PlanError) -> Fault {
+pub(super) fn refusal(error: &relay_encode::PlanError) -> Fault {
     let hint = if error.hint.is_empty() { String::new() } else { format!("; {}", error.hint) };
     Fault { kind: Kind::ColumnMissing, message: format!("{error}{hint}") }
 }

@@ -131,14 +131,20 @@ impl Ring {
         self.read = Extent::default();
         self.is_begin_due = !self.start.begin.is_empty();
         self.begin.clear();
-        (!self.is_begin_due).then(|| self.start.open.clone())
+        (!self.is_begin_due).then(|| self.start.open.again())
     }
 
-    /// The connection that the frames came by is gone.
+    /// A connection begins outside of a transaction; this is what is known there.
+    pub(super) fn begin(&mut self, open: &Open) {
+        self.start = Beginning { open: open.clone(), ..Beginning::default() };
+    }
+
+    /// The connection that the frames came by is gone. The next one sends the transaction at hand from its Begin on.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.frames.clear();
         self.read = Extent::default();
+        self.start = Beginning::default();
         self.mark = None;
         self.begin.clear();
         self.is_begin_due = false;
@@ -266,5 +272,32 @@ mod tests {
         ring.clear();
         ring.replay();
         assert!(ring.bytes.is_empty());
+    }
+
+    /// A commit came between a message's begin in the window and its record, for which there was no room.
+    #[test]
+    fn a_message_outside_of_transactions_begins_anew() {
+        let mut ring = Ring::default();
+        let mut open = Open::default();
+        *open.split().2 = Some(Lsn(5));
+        ring.mark(&open);
+        ring.answered(true);
+        keep(&mut ring, &[(5, "M")]);
+        let mut again = ring.replay().expect("outside of a transaction");
+        assert_eq!(*again.split().2, None);
+    }
+
+    /// The last commit was inside of a transaction, which the next connection sends from its Begin on.
+    #[test]
+    fn another_connection_begins_where_nothing_is_open() {
+        let mut ring = Ring::default();
+        keep(&mut ring, &[(1, "B one"), (2, "I a")]);
+        ring.mark(&Open::default());
+        ring.answered(true);
+        ring.clear();
+        let again = [(1, "B one"), (2, "I a"), (3, "I b")];
+        keep(&mut ring, &again);
+        assert!(ring.replay().is_some());
+        assert_eq!(read(&mut ring, 9), texts(&again), "one Begin, and not another before it");
     }
 }

@@ -32,6 +32,11 @@ impl Routes {
         self.routes.names_table(name) || self.captures.names_table(name)
     }
 
+    /// Whether rows of this table are to come whatever happens: an outbox takes them, or a capture that names it in full.
+    pub(crate) fn insists_on(&self, name: &str) -> bool {
+        self.routes.names_table(name) || self.captures.insists_on(name)
+    }
+
     /// Whether an outbox takes the rows of this table.
     pub(crate) fn names_outbox(&self, name: &str) -> bool {
         self.routes.names_table(name)

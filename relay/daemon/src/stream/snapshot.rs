@@ -178,12 +178,16 @@ impl Stream {
         let Some(snapshots) = &mut self.snapshots else { return };
         snapshots.kept = None;
         let (chunker, source, desk) = (Arc::clone(&snapshots.chunker), self.source.clone(), snapshots.desk.clone());
-        let tables = Arc::clone(&snapshots.tables);
+        let (tables, routes) = (Arc::clone(&snapshots.tables), Arc::clone(&self.routes));
+        let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
         self.jobs.aside("relay-snapshot", move || {
             let read = with(&chunker, &source, |chunker| match tables.0.get(&*chunk.table) {
                 Some(found) => chunker.read(&chunk, found, &mark, &desk),
                 None => Err(relay_postgres::Error::Altered(chunk.table.to_string())),
             });
+            // Rows that nobody can publish would be read again for ever.
+            let plan = desk.shape(chunk.number).map(|shape| watch::plan(&shape, routes.captures(), &database));
+            let read = read.and_then(|read| plan.map_or(Ok(()), |plan| plan.map(|_| ())).map(|()| read));
             Done::Chunk(Box::new(chunk), read)
         });
     }
@@ -201,8 +205,17 @@ impl Stream {
     pub(super) fn tell_open_writers(&self) {
         let source = self.source.clone();
         self.jobs.aside("relay-snapshot-watch", move || {
-            let holders = source.open_writers(0).map(|holders| holders.join(", ")).unwrap_or_default();
-            tracing::warn!(event = "snapshot.waits", holders, "the snapshot waits for transactions that were open when it began");
+            // None any more: it waits no longer.
+            if let Ok(holders) = source.open_writers(0)
+                && !holders.is_empty()
+            {
+                let holders = holders.join(", ");
+                tracing::warn!(
+                    event = "snapshot.waits",
+                    holders,
+                    "the snapshot waits for transactions that were open when it began"
+                );
+            }
             Done::Nothing
         });
     }
@@ -225,6 +238,9 @@ impl Stream {
     }
 
     pub(super) fn tables_listed(&mut self, number: u64, result: Result<Tables, Fault>) {
+        if !self.session.awaits(number) {
+            return;
+        }
         let listed = result.map(|tables| {
             self.tell_silent_updates(&tables);
             self.keep_tables(tables)
@@ -233,6 +249,9 @@ impl Stream {
     }
 
     pub(super) fn export_begun(&mut self, number: u64, result: Result<Box<Exporting>, Fault>) {
+        if !self.session.awaits(number) {
+            return;
+        }
         let listed = result.map(|mut exporting| {
             let listed = self.keep_tables(std::mem::take(&mut exporting.tables));
             if let Some(snapshots) = &mut self.snapshots
@@ -273,6 +292,13 @@ impl Stream {
 
     fn keep_tables(&mut self, tables: Tables) -> Vec<Listed> {
         self.tell_missing(&tables);
+        // A thousand new topics take seconds together and minutes one after the other.
+        for found in tables.0.values().filter(|found| found.listed.blocks > 0) {
+            let (schema, table) = &found.stream_name;
+            if let Some(topic) = self.routes.captures().topic(schema, table) {
+                self.sink.expect(&topic);
+            }
+        }
         let listed = tables.0.values().map(|found| found.listed.clone()).collect();
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.tables = Arc::new(tables);
@@ -283,6 +309,10 @@ impl Stream {
     pub(super) fn chunk_read(&mut self, chunk: Chunk, result: Result<(ChunkRead, ChunkRows), Fault>) {
         fail_point!("snapshot-chunk");
         let number = chunk.number;
+        if !self.session.awaits(number) {
+            // Its job outlived the connection for which it read; the rows of a newer chunk may be here already.
+            return;
+        }
         let read = result.map(|(read, rows)| {
             if let Some(snapshots) = &mut self.snapshots {
                 snapshots.kept = Some(Kept { chunk, rows, next: 0 });

@@ -51,6 +51,16 @@ impl Open {
         self.counts.stop();
     }
 
+    /// As it was where frames are read again from: a message outside of transactions that had its place in the window has none any more.
+    pub(super) fn again(&self) -> Self {
+        Self { loose: None, ..self.clone() }
+    }
+
+    /// Reading goes on behind `end_lsn`, perhaps for a second time: none that ended later came before the next transaction.
+    pub(super) fn goes_on_at(&mut self, end_lsn: Lsn) {
+        self.previous_end = self.previous_end.map(|previous| previous.min(end_lsn));
+    }
+
     /// A transaction begins. `counts`: it is new, and its records are counted; `begins`: it has no record yet.
     pub(super) fn begin(&mut self, counts: bool, begins: bool) {
         self.origin = None;
@@ -249,5 +259,9 @@ mod tests {
         assert_eq!(open.counts.tables(), [("public.b".to_owned(), 3)]);
         open.commit(Lsn(9));
         assert!(!open.counts.is_on() && open.previous_end == Some(Lsn(9)));
+        open.goes_on_at(Lsn(12));
+        assert_eq!(open.previous_end, Some(Lsn(9)), "a keepalive is no transaction");
+        open.goes_on_at(Lsn(5));
+        assert_eq!(open.previous_end, Some(Lsn(5)), "after a rewind");
     }
 }

@@ -3,6 +3,7 @@
 mod cloudevents;
 mod column;
 mod context;
+mod doubt;
 mod encode;
 mod fingerprint;
 mod flat;
@@ -24,6 +25,7 @@ mod topic;
 mod transaction;
 
 pub use context::{Context, Marker, RecordOrder, SnapshotMarker};
+pub use doubt::KeyDoubt;
 pub use encode::Encoded;
 pub use message::LogicalMessages;
 pub use plan::CapturePlan;

@@ -2,6 +2,7 @@
 
 use super::cloudevents::CloudEventsBody;
 use super::column::{ColumnBuilder, ColumnPlan, Seen};
+use super::doubt::{self, KeyDoubt};
 use super::flat::FlatRule;
 use super::key::{self, Chosen};
 use super::metadata::Metadata;
@@ -37,6 +38,7 @@ pub struct CapturePlan {
     pub(super) source: Source,
     pub(super) body: Body,
     notes: Vec<String>,
+    doubts: Box<[KeyDoubt]>,
     pub(super) scratch: RefCell<Scratch>,
 }
 
@@ -130,9 +132,7 @@ impl CapturePlan {
         let Chosen { columns: key_columns, note } = key::message_key(rule, relation, catalog)?;
         notes.extend(note);
         let key = KeyPlan::new(&key_columns, &builder, topic_name);
-        for column in key.iter().flat_map(|key| key.columns.iter()).filter(|column| rule.excludes(relation, &column.name)) {
-            notes.push(format!("{relation}: column `{}` is excluded from the value; the key has it all the same", column.name));
-        }
+        let doubts = doubt::of_key(rule, relation, key.as_ref());
         let identity = key::identity(relation, catalog).columns;
         let is_marked = |&index: &usize| (index, relation.columns.get(index).is_some_and(|column| column.is_key));
         let filter = filter(rule, relation)?;
@@ -165,6 +165,7 @@ impl CapturePlan {
             body,
             columns: columns.into(),
             notes,
+            doubts,
             scratch: RefCell::new(scratch),
         })
     }
@@ -193,6 +194,12 @@ impl CapturePlan {
     /// What an operator should know about this relation version: each is worth one line in the log.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         self.notes.iter().cloned()
+    }
+
+    /// What about its key may not be meant so: each is worth a warning.
+    #[must_use]
+    pub fn key_doubts(&self) -> &[KeyDoubt] {
+        &self.doubts
     }
 
     /// Whether an old tuple has every column of the key: else a deletion, or a change of the key, cannot tell which key is gone (D27).

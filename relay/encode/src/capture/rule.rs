@@ -5,6 +5,7 @@ use super::flat::FlatRule;
 use super::format::Format;
 use super::mask::Mask;
 use super::settings::CaptureSettings;
+use super::topic::TopicPlan;
 use crate::error::RouteError;
 use crate::glob::Glob;
 use crate::predicate::{self, Term};
@@ -28,8 +29,8 @@ pub struct Capture {
     pub(super) partition: Option<Reference>,
     /// `key_change = "split"`.
     pub(super) splits_key_change: bool,
-    columns_exclude: Vec<Glob>,
-    masks: Vec<(Glob, Mask)>,
+    pub(super) columns_exclude: Vec<Glob>,
+    pub(super) masks: Vec<(Glob, Mask)>,
     pub(super) format: Arc<Format>,
 }
 
@@ -300,10 +301,24 @@ impl Captures {
         self.captures.iter().any(|capture| capture.takes_table(name))
     }
 
+    /// Whether a capture takes the table of that name, `schema.table`, and by that name, not by a star.
+    #[must_use]
+    pub fn insists_on(&self, name: &str) -> bool {
+        let in_full = |capture: &Capture| capture.tables.iter().any(|glob| !glob.has_star() && glob.matches(name));
+        self.captures.iter().any(|capture| in_full(capture) && capture.takes_table(name))
+    }
+
     /// Whether updates of the table of that name, `schema.table`, become events.
     #[must_use]
     pub fn takes_updates(&self, name: &str) -> bool {
         self.captures.iter().find(|capture| capture.takes_table(name)).is_some_and(|capture| capture.operations.update)
+    }
+
+    /// The topic of a table's events, where it is known without a row.
+    #[must_use]
+    pub fn topic(&self, schema: &str, table: &str) -> Option<String> {
+        let name = format!("{schema}.{table}");
+        TopicPlan::constant(self.captures.iter().find(|capture| capture.takes_table(&name))?, schema, table)
     }
 
     /// The capture of a table.

@@ -25,23 +25,24 @@ pub(super) enum TopicPart {
 // === impl TopicPlan ===
 
 impl TopicPlan {
+    /// The topic of every row of a table, where no column takes part in it.
+    pub(super) fn constant(rule: &Capture, schema: &str, table: &str) -> Option<String> {
+        let text =
+            rule.topic.alternatives.first()?.iter().map(|part| literal(rule, schema, table, part)).collect::<Option<String>>()?;
+        Some(clean_topic(&text))
+    }
+
     pub(super) fn compile(rule: &Capture, relation: &Relation) -> Result<Self, PlanError> {
         let mut alternatives = Vec::new();
         for alternative in &rule.topic.alternatives {
             let mut parts: Vec<TopicPart> = Vec::new();
             for part in alternative {
-                let literal: &str = match part {
-                    Part::Literal(text) => text,
-                    Part::Variable(Variable::Prefix) => &rule.format.prefix,
-                    Part::Variable(Variable::Schema) => &relation.schema,
-                    Part::Variable(Variable::Table) => &relation.name,
-                    Part::Field(reference) => {
-                        parts.push(TopicPart::Field(column(rule, relation, "topic", reference)?));
-                        continue;
-                    }
-                    // The rule has refused all others.
-                    _ => continue,
-                };
+                if let Part::Field(reference) = part {
+                    parts.push(TopicPart::Field(column(rule, relation, "topic", reference)?));
+                    continue;
+                }
+                // The rule has refused all others.
+                let Some(literal) = literal(rule, &relation.schema, &relation.name, part) else { continue };
                 match parts.last_mut() {
                     Some(TopicPart::Literal(before)) => *before = format!("{before}{literal}").into(),
                     _ => parts.push(TopicPart::Literal(literal.into())),
@@ -82,6 +83,17 @@ impl TopicPlan {
             }
             TopicPlan::Row(alternatives) => write_from_row(alternatives, rule, row, known, event),
         }
+    }
+}
+
+/// A part that is the same for every row of a table.
+fn literal<'a>(rule: &'a Capture, schema: &'a str, table: &'a str, part: &'a Part) -> Option<&'a str> {
+    match part {
+        Part::Literal(text) => Some(text),
+        Part::Variable(Variable::Prefix) => Some(&rule.format.prefix),
+        Part::Variable(Variable::Schema) => Some(schema),
+        Part::Variable(Variable::Table) => Some(table),
+        _ => None,
     }
 }
 

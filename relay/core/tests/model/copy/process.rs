@@ -29,7 +29,7 @@ enum Job {
     Look(u64, bool),
     Low(Chunk),
     ReadRows(Chunk),
-    ChunkDone(u64, ChunkRead),
+    ChunkDone(u64, ChunkRead, Option<Kept>),
     High(u64),
     HighDone(u64),
 }
@@ -55,9 +55,11 @@ pub(crate) struct Process {
     exported: Option<(Snapshot, [u32; 2])>,
     /// What each reader of the export has: a chunk, and its rows that are not sent.
     readers: [Option<(Chunk, VecDeque<Version>)>; 2],
-    /// The chunk read between watermarks: its number, table, rows and how many are dealt with.
-    kept: Option<(u64, usize, Vec<Version>, usize)>,
+    kept: Option<Kept>,
 }
+
+/// A chunk read between watermarks: its number, table, rows and how many are dealt with.
+type Kept = (u64, usize, Vec<Version>, usize);
 
 fn table_of(name: &str) -> usize {
     TABLES.iter().position(|table| *table == name).expect("a known table")
@@ -209,8 +211,14 @@ impl Process {
             }
             Order::Retire(keys) => world.store.retire(&keys),
             Order::Disconnect => {
-                // An abort is always answered.
-                self.jobs.retain(|(_, job)| matches!(job, Job::Abort));
+                // An abort is always answered, and a question by a connection of its own may be long after.
+                let is_late = world.has_late_answers;
+                let late_ms = if is_late { 200 + world.chance.below(600) } else { 0 };
+                self.jobs.retain_mut(|(at_ms, job)| {
+                    let is_question = matches!(job, Job::Low(_) | Job::ReadRows(_) | Job::ChunkDone(..));
+                    *at_ms += if is_question { late_ms } else { 0 };
+                    matches!(job, Job::Abort) || (is_question && is_late)
+                });
                 self.items.clear();
                 self.is_connected = false;
                 self.exported = self.exported.take().filter(|_| self.session.needs_export());
@@ -275,6 +283,9 @@ impl Process {
                 let tick = Tick { snapshot, wal_end: consistent, time_us: 0 };
                 Input::SlotReady(Ok(exports.then_some(Exported { tick, consistent })))
             }
+            Job::Hold(_) if world.is_occupied => {
+                Input::Held(Err(Busy::Other(Fault { kind: relay_core::Kind::SlotBusy, message: "active".into() })))
+            }
             // No connection left for the stream, at the first start too.
             Job::Hold(_) if world.fails => Input::Held(Err(Busy::Fault(fault()))),
             Job::Hold(start) => {
@@ -309,11 +320,16 @@ impl Process {
             }
             Job::ReadRows(chunk) => {
                 let number = chunk.number;
-                let read = self.read_rows(chunk, world);
-                self.later(Job::ChunkDone(number, read), world);
+                let (read, kept) = self.read_rows(&chunk, world);
+                self.later(Job::ChunkDone(number, read, kept), world);
                 return Ok(());
             }
-            Job::ChunkDone(number, read) => Input::ChunkRead(number, Ok(read)),
+            Job::ChunkDone(number, read, kept) => {
+                if self.session.awaits(number) {
+                    self.kept = kept;
+                }
+                Input::ChunkRead(number, Ok(read))
+            }
             Job::High(number) if world.fails => Input::Marked(number, Err(fault())),
             Job::High(number) => {
                 world.heap.message(self.session.watermark_text(number, true), &mut world.chance);
@@ -325,12 +341,12 @@ impl Process {
         self.input(input, world)
     }
 
-    fn read_rows(&mut self, chunk: Chunk, world: &mut World) -> ChunkRead {
+    fn read_rows(&mut self, chunk: &Chunk, world: &mut World) -> (ChunkRead, Option<Kept>) {
         world.figures.chunks += 1;
         let table = table_of(&chunk.table);
         let stored = &world.heap.tables[table];
         if stored.file != chunk.file {
-            return ChunkRead::Rewritten { file: stored.file, blocks: stored.blocks };
+            return (ChunkRead::Rewritten { file: stored.file, blocks: stored.blocks }, None);
         }
         let snapshot = world.heap.snapshot();
         let mut rows = world.heap.rows(table, chunk.from, chunk.to, &snapshot);
@@ -341,8 +357,7 @@ impl Process {
             end = rows.last().map_or(end, |row| row.tid.next());
         }
         let count = rows.len() as u64;
-        self.kept = Some((chunk.number, table, rows, 0));
-        ChunkRead::Rows { end, rows: count, snapshot }
+        (ChunkRead::Rows { end, rows: count, snapshot }, Some((chunk.number, table, rows, 0)))
     }
 
     fn export(&mut self, world: &mut World) -> Step {

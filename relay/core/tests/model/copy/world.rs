@@ -1,6 +1,7 @@
 //! Everything outside the process, and one run of it.
 
 use super::super::chance::Chance;
+use super::super::journal::Journal;
 use super::super::kafka::Store;
 use super::heap::Heap;
 use super::process::Process;
@@ -31,6 +32,8 @@ pub(crate) enum Event {
     Refuse(u64),
     /// The answers to a chunk's questions are errors from now on, or no more.
     ChunksFail(bool),
+    /// Somebody else has the slot from now on, once it is free, or no more.
+    Occupy(bool),
 }
 
 /// What runs did.
@@ -58,10 +61,13 @@ pub(crate) struct World {
     pub(crate) mode: SnapshotMode,
     pub(crate) refuses: u64,
     pub(crate) fails: bool,
+    pub(crate) is_occupied: bool,
+    /// What reads a chunk goes on when the stream is left, and answers late.
+    pub(crate) has_late_answers: bool,
     pub(crate) crash_at: Option<u64>,
     pub(crate) outputs: u64,
     pub(crate) figures: Figures,
-    log: Option<Vec<String>>,
+    pub(crate) journal: Journal,
 }
 
 #[derive(Debug)]
@@ -83,14 +89,7 @@ impl World {
     }
 
     pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            log.push(format!("{:>7} {}", self.now_ms, line()));
-        }
-    }
-
-    pub(crate) fn print_trace(&self) {
-        let log = self.log.as_deref().unwrap_or_default();
-        log[log.len().saturating_sub(300)..].iter().for_each(|line| eprintln!("{line}"));
+        self.journal.note(self.now_ms, line);
     }
 }
 
@@ -114,10 +113,12 @@ impl Run {
             mode,
             refuses: 0,
             fails: false,
+            is_occupied: false,
+            has_late_answers: false,
             crash_at: None,
             outputs: 0,
             figures: Figures { runs: 1, ..Figures::default() },
-            log: is_traced.then(Vec::new),
+            journal: Journal::new(is_traced),
         };
         Self { world, process: None, start_at_ms: 0, next: 1, has_ended: false }
     }
@@ -147,6 +148,7 @@ impl Run {
             Event::Rewrite(table, is_truncate) => heap.rewrite(*now_ms, table, is_truncate, chance),
             Event::Refuse(refuses) => self.world.refuses = refuses,
             Event::ChunksFail(fails) => self.world.fails = fails,
+            Event::Occupy(is_occupied) => self.world.is_occupied = is_occupied,
             Event::Kill => self.kill(),
             Event::Cut => {
                 let fault = Fault { kind: Kind::SourceLost, message: "cut".into() };
@@ -194,7 +196,7 @@ impl Run {
     pub(crate) fn heal(&mut self) {
         let World { heap, chance, now_ms, .. } = &mut self.world;
         heap.finish_writers(*now_ms, chance);
-        self.world.fails = false;
+        (self.world.fails, self.world.is_occupied) = (false, false);
         let until_ms = self.world.now_ms + 400_000;
         while self.world.mode == SnapshotMode::Only && !self.has_ended {
             self.turn();

@@ -213,7 +213,11 @@ impl Control {
         };
         let failure = |kind| Failure { kind, message: format!("{kind:?}") };
         Some(match under_way.call {
-            Call::Commit(_) => Answer::Stored(result.map_err(failure)),
+            Call::Commit(_) => {
+                // Nothing but an abort helps such a client, whatever it had sent.
+                producer.is_abortable |= result == Err(FailureKind::Aborted);
+                Answer::Stored(result.map_err(failure))
+            }
             Call::Abort => {
                 producer.is_abortable &= result.is_err();
                 Answer::Aborted(result.map_err(failure))

@@ -1,6 +1,7 @@
 //! Everything outside the polling processes, and what a checkpoint record promises about each row.
 
 use super::super::chance::Chance;
+use super::super::journal::Journal;
 use super::super::kafka::transactions::Open;
 use super::super::kafka::{Kafka, Store};
 use super::super::oracle::{Oracle, RowId};
@@ -57,7 +58,7 @@ pub(crate) struct World {
     pub(crate) figures: Figures,
     /// What processes promise.
     pub(crate) guarantee: Guarantee,
-    log: Option<Vec<String>>,
+    pub(crate) journal: Journal,
 }
 
 // === impl World ===
@@ -78,7 +79,7 @@ impl World {
             outputs: 0,
             figures: Figures { runs: 1, ..Figures::default() },
             guarantee: Guarantee::AtLeastOnce,
-            log: is_traced.then(Vec::new),
+            journal: Journal::new(is_traced),
         }
     }
 
@@ -97,15 +98,7 @@ impl World {
     }
 
     pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            log.push(format!("{:>7} {}", self.now_ms, line()));
-        }
-    }
-
-    /// The last lines of the trace.
-    pub(crate) fn print_trace(&self) {
-        let log = self.log.as_deref().unwrap_or_default();
-        log[log.len().saturating_sub(400)..].iter().for_each(|line| eprintln!("{line}"));
+        self.journal.note(self.now_ms, line);
     }
 
     /// A row goes to the sink. More than once it does so only behind a rewind or a start that cannot know that it did.

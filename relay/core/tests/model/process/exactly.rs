@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 /// Frames that were dealt with since what is stored, and where a replay of them stands.
 #[derive(Debug, Default)]
-pub(super) struct Ring {
+pub(super) struct Frames {
     pub(super) is_used: bool,
     items: VecDeque<Item>,
     /// The next one to come again.
@@ -26,9 +26,9 @@ pub(super) struct Ring {
     marks: Option<Marks>,
 }
 
-// === impl Ring ===
+// === impl Frames ===
 
-impl Ring {
+impl Frames {
     pub(super) fn clear(&mut self) {
         *self = Self { is_used: self.is_used, ..Self::default() };
     }

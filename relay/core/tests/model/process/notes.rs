@@ -31,7 +31,8 @@ impl Process {
             Note::Resumed(lsn) => {
                 world.figures.resumes += 1;
                 if let Some((_, at)) = world.postgres.left_at() {
-                    let begun = self.session.window().open_commit().map_or(Lsn::ZERO, |commit| Lsn(commit.0 + 1));
+                    let inside = self.session.durable().inside.map(|inside| inside.commit_lsn);
+                    let begun = self.session.window().open_commit().max(inside).map_or(Lsn::ZERO, |commit| Lsn(commit.0 + 1));
                     let is_old = self.session.server().is_some_and(|server| server.timeline < world.postgres.timeline);
                     assert!(!is_old || lsn.max(begun) <= at, "resumed past {at}, where the timeline was left");
                 }

@@ -72,6 +72,14 @@ fn of_table(
                 .cure("give one of them a `topic` in a [[capture]] of its own, or leave it out with `exclude`"),
         );
     }
+    for doubt in plan.key_doubts() {
+        rows.push(
+            Row::warn(ID, format!("{relation}: {doubt}"))
+                .because("`columns` of the [[capture]] is about values, and the key of a record is made of this column")
+                .so(doubt.effect())
+                .cure(doubt.hint()),
+        );
+    }
     for note in plan.notes() {
         rows.push(Row::ok(ID, note));
     }

@@ -175,9 +175,11 @@ fn expected(settings: &Settings, routes: &Routes, captures: &Captures, stored: &
     let names = crate::stream::Routes::new(routes.clone(), captures.clone());
     let (captured, outboxes) = (captures.clone(), routes.clone());
     let rules = crate::stream::Routes::new(routes.clone(), captures.clone());
+    let insisted = crate::stream::Routes::new(routes.clone(), captures.clone());
     let has_snapshots = settings.snapshot.mode != SnapshotMode::Never;
     Expected {
         wanted: Arc::new(move |name: &str| names.names_table(name)),
+        insists: Arc::new(move |name: &str| insisted.insists_on(name)),
         captured: Arc::new(move |name: &str| captured.names_table(name) && !outboxes.names_table(name)),
         missing,
         wal_budget_bytes: log.wal_budget.map(|size| size.bytes()),

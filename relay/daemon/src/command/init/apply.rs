@@ -2,8 +2,8 @@
 
 use relay_pgwire::{Connection, quote_literal};
 
-use super::Wish;
 use super::script::{Script, Step, What};
+use super::{Wish, capture};
 use crate::command::refusal::Refusal;
 
 /// What was done.
@@ -28,6 +28,10 @@ pub(super) fn run(wish: &Wish, url: &str, is_dry: bool) -> Result<Applied, Refus
     let major = relay_postgres::server_version(&connection).unwrap_or(14);
     let script = Script::new(wish, Some(major));
     connection.execute(if is_dry { "BEGIN READ ONLY" } else { "BEGIN" })?;
+    if !wish.captures.is_empty() {
+        relay_postgres::refuse_unidentified(&mut connection, &capture::wanted(&wish.captures))
+            .map_err(|error| Refusal::refused(error.to_string(), "the application goes on as it is; nothing was changed"))?;
+    }
     let (mut sql, mut notes) = (String::new(), Vec::new());
     for step in &script.steps {
         let (text, note) = take(&mut connection, step, is_dry)?;
@@ -52,10 +56,11 @@ fn take(connection: &mut Connection, step: &Step, is_dry: bool) -> Result<(Strin
         What::Role(role) => (format!("role {role}"), role_exists(connection, role)?),
         What::Publication(name) => (format!("publication {name}"), publication_exists(connection, name)?),
         What::Rights => {
-            if !is_dry && !step.sql.trim().is_empty() {
-                connection.execute(&step.sql)?;
+            let sql = spelled_out(connection, &step.sql)?;
+            if !is_dry && !sql.trim().is_empty() {
+                connection.execute(&sql)?;
             }
-            return Ok((step.sql.clone(), None));
+            return Ok((sql, None));
         }
     };
     if let Some(remark) = exists {
@@ -63,11 +68,30 @@ fn take(connection: &mut Connection, step: &Step, is_dry: bool) -> Result<(Strin
     }
     let has_function = step.sql.starts_with("CREATE FUNCTION") && is_there(connection, "to_regproc('relay_uuidv7') IS NOT NULL")?;
     let sql = if has_function { step.without_function() } else { &step.sql };
+    let sql = spelled_out(connection, sql)?;
+    if sql.trim().is_empty() {
+        let hint = "create the tables first, or name others with `--capture`";
+        return Err(Refusal::refused(format!("{name}: no table fits"), hint));
+    }
     if !is_dry {
-        connection.execute(sql)?;
+        connection.execute(&sql)?;
     }
     let done = if is_dry { "would be created" } else { "was created" };
     Ok((format!("{}\n", sql.trim_end()), Some(format!("{name} {done}"))))
+}
+
+/// The statements with what their queries print in place of these.
+fn spelled_out(connection: &mut Connection, sql: &str) -> Result<String, Refusal> {
+    let mut text = String::new();
+    for (part, is_query) in capture::parts(sql) {
+        if is_query {
+            let rows = connection.query(part)?;
+            rows.iter().filter_map(|row| row.get(0)).for_each(|statement| text.push_str(&format!("{statement}\n")));
+        } else {
+            text.push_str(part);
+        }
+    }
+    Ok(text)
 }
 
 /// Whether the condition holds.

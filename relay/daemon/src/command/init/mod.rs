@@ -1,6 +1,7 @@
 //! `relay init`: writes a commented configuration and prints, or runs, the SQL for table, role, rights and publication.
 
 mod apply;
+mod capture;
 mod detect;
 mod entry;
 mod script;
@@ -22,8 +23,12 @@ use template::Template;
 struct Wish {
     name: String,
     preset: &'static Preset,
+    /// Whether an outbox is wanted at all.
+    has_outbox: bool,
     /// `schema.table`, or a preset's glob; none for messages.
     table: Option<String>,
+    /// Globs over `schema.table`.
+    captures: Vec<String>,
     role: String,
     application: Option<String>,
 }
@@ -80,7 +85,7 @@ fn start(flags: &Flags, args: &InitArgs) -> Result<(), Refusal> {
     }
     // A reader that has gone away does not change what was done.
     let _ = std::io::stdout().write_all(sql.as_bytes());
-    if !wish.preset.requires_match.is_empty() {
+    if wish.has_outbox && !wish.preset.requires_match.is_empty() {
         say(&format!("`match` on {} is yours to write: `relay check` refuses the file without it", wish.preset.requires_match));
     }
     let sql_first = if args.apply.is_some() { "" } else { "run the SQL as the owner of the database, " };
@@ -97,6 +102,15 @@ fn check_table(table: &str) -> Result<(), Refusal> {
     }
     let hint = "write schema and name: `--table public.outbox`";
     Err(Refusal::usage(format!("`{}` does not name one table", table.escape_debug()), hint))
+}
+
+/// Whether a glob given on the command line is one over schemas and tables.
+fn check_glob(glob: &str) -> Result<(), Refusal> {
+    if glob.split_once('.').is_some_and(|(schema, name)| !schema.is_empty() && !name.is_empty()) && !glob.contains('\0') {
+        return Ok(());
+    }
+    let hint = "write schema and name, each of which may have `*`: `--capture 'public.*'`";
+    Err(Refusal::usage(format!("`{}` names no tables", glob.escape_debug()), hint))
 }
 
 fn exists(file: &Path) -> Refusal {
@@ -121,7 +135,8 @@ impl Wish {
             let hint = "1 to 50 of the letters a to z, digits and `_`: a slot name allows nothing else";
             return Err(Refusal::usage(format!("`{}` cannot be a pipeline's name", args.name.escape_debug()), hint));
         }
-        let preset = Preset::find(&args.preset).map_err(|error| Refusal::usage(error.to_string(), error.hint))?;
+        let preset = Preset::find(args.preset.as_deref().unwrap_or("relay"))
+            .map_err(|error| Refusal::usage(error.to_string(), error.hint))?;
         let defaults = preset.settings().map_err(|error| Refusal::usage(error.to_string(), ""))?;
         if args.role.is_empty() {
             return Err(Refusal::usage("the role has no name", "`--role relay`"));
@@ -137,7 +152,17 @@ impl Wish {
         if let Some(table) = &args.table {
             check_table(table)?;
         }
-        Ok(Self { name: args.name.clone(), preset, table, role: args.role.clone(), application: args.application.clone() })
+        args.capture.iter().try_for_each(|glob| check_glob(glob))?;
+        let has_outbox = args.capture.is_empty() || args.preset.is_some() || args.table.is_some();
+        Ok(Self {
+            name: args.name.clone(),
+            preset,
+            has_outbox,
+            table: table.filter(|_| has_outbox),
+            captures: args.capture.clone(),
+            role: args.role.clone(),
+            application: args.application.clone(),
+        })
     }
 
     /// Publication and slot are named after the pipeline.
@@ -151,23 +176,24 @@ mod tests {
     use super::*;
 
     pub(super) fn wish(preset: &str) -> Wish {
-        let args = InitArgs { name: "orders".into(), preset: preset.into(), role: "relay".into(), ..InitArgs::default() };
+        let args = InitArgs { name: "orders".into(), preset: Some(preset.into()), role: "relay".into(), ..InitArgs::default() };
         Wish::new(&args).unwrap()
     }
 
     #[test]
     fn a_wish_that_cannot_be_met_is_a_usage_error() {
-        let good = InitArgs { name: "orders".into(), preset: "relay".into(), role: "relay".into(), ..InitArgs::default() };
+        let good = InitArgs { name: "orders".into(), preset: Some("relay".into()), role: "relay".into(), ..InitArgs::default() };
         assert_eq!(Wish::new(&good).unwrap().table.as_deref(), Some("public.outbox"));
         let table = |table: &str| Some(table.to_owned());
         for bad in [
             InitArgs { name: "Orders".into(), ..good.clone() },
             InitArgs { name: String::new(), ..good.clone() },
-            InitArgs { preset: "axon".into(), ..good.clone() },
-            InitArgs { preset: "wal-message".into(), table: table("public.x"), ..good.clone() },
+            InitArgs { preset: Some("axon".into()), ..good.clone() },
+            InitArgs { preset: Some("wal-message".into()), table: table("public.x"), ..good.clone() },
             InitArgs { table: table("outbox"), ..good.clone() },
             InitArgs { table: table("public.*"), ..good.clone() },
             InitArgs { role: String::new(), ..good.clone() },
+            InitArgs { capture: vec!["users".into()], ..good.clone() },
         ] {
             assert_eq!(Wish::new(&bad).unwrap_err().code, 64, "{bad:?}");
         }
@@ -180,7 +206,7 @@ mod tests {
         let args = InitArgs {
             out: Some(file.clone()),
             name: "orders".into(),
-            preset: "relay".into(),
+            preset: Some("relay".into()),
             role: "relay".into(),
             ..InitArgs::default()
         };

@@ -1,8 +1,10 @@
 //! The SQL of `relay init`: table, then role and rights, then publication, each a step of its own.
 
+use std::collections::BTreeSet;
+
 use relay_encode::sql;
 
-use super::Wish;
+use super::{Wish, capture};
 
 /// Written for any server: before 18 there is no `uuidv7()`, and relay's own function works everywhere.
 const OLDEST: u32 = 14;
@@ -50,14 +52,25 @@ impl Script {
         }
         steps.push(Step { what: What::Role(wish.role.clone()), sql: sql::role_sql(&wish.role) });
         let mut rights = sql::grants_sql(&wish.role, &tables);
-        if wish.table.is_none() {
+        if wish.has_outbox && wish.table.is_none() {
             rights.push_str(&message_rights(wish, server_major));
+        }
+        if !wish.captures.is_empty() {
+            rights.push_str(&capture::rights(&wish.role, &wish.captures));
         }
         steps.push(Step { what: What::Rights, sql: rights });
         let publication = wish.publication();
-        steps.push(Step { sql: sql::publication_sql(&publication, &tables), what: What::Publication(publication) });
+        let sql = if wish.captures.is_empty() {
+            sql::publication_sql(&publication, &tables)
+        } else {
+            // A glob may take the outbox too, and PostgreSQL takes a table once.
+            let all: BTreeSet<String> = table.iter().chain(&wish.captures).cloned().collect();
+            capture::publication(&publication, &all.into_iter().collect::<Vec<_>>())
+        };
+        steps.push(Step { sql, what: What::Publication(publication) });
         let version = server_major.map_or("PostgreSQL 14 and newer".to_owned(), |major| format!("PostgreSQL {major}"));
-        let head = format!("-- Pipeline {}, preset {}, for {version}.\n", wish.name, wish.preset.name);
+        let what = if wish.has_outbox { format!("preset {}", wish.preset.name) } else { "captured tables".to_owned() };
+        let head = format!("-- Pipeline {}, {what}, for {version}.\n", wish.name);
         Self { steps, head }
     }
 

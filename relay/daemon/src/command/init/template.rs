@@ -1,6 +1,6 @@
 //! The configuration that `relay init` writes: the few lines that count, and the other important keys as comments.
 
-use super::{Wish, entry};
+use super::{Wish, capture, entry};
 use crate::settings::quoted;
 
 /// The file.
@@ -17,9 +17,9 @@ pub(super) struct Template<'a> {
 }
 
 const TEXT: &str = r##"#:schema relay.schema.json
-# The schema is part of each release; beside this file it gives editors completion and checks.
+# Editors look for that file beside this one; this version has none yet, and nothing else needs it.
 #
-# One pipeline: from the outbox of one PostgreSQL database to Kafka. A line such as `#key = value` shows a key's default; remove
+# One pipeline: from one PostgreSQL database to Kafka. A line such as `#key = value` shows a key's default; remove
 # the `#` to change it. Every key can also be a variable (source.url = RELAY__SOURCE__URL) or a flag (--set source.url=...).
 # `relay check` reads this file without a connection, `relay doctor` looks at database and brokers.
 
@@ -43,15 +43,14 @@ url = {url}
 #failover = false
 # WAL kept for relay above which it raises an alert, such as "20GiB".
 #wal_budget = "none"
-# A published table that no [[outbox]] names: "ignore" or "stop".
+# A published table that no [[outbox]] and no [[capture]] names: "ignore" or "stop".
 #on_unrouted = "ignore"
 
 
 {outboxes}
-# Plain tables as events, beside the outbox or in its place: a [[capture]] with `tables = ["public.*"]`; docs/captures.md.
-
-
 [delivery]
+# "exactly-once" commits events and checkpoint together; consumers must then read with isolation.level=read_committed.
+#guarantee = "at-least-once"
 # What an event that cannot be published leads to: "stop", "dlq" or "skip".
 #on_poison = "stop"
 #dlq_topic = "{plain}.dlq"
@@ -89,6 +88,8 @@ brokers = "localhost:9092"
 [admin]
 # /metrics, /livez, /readyz, /startupz and /status; "" = off. In a pod: "0.0.0.0:9464".
 #listen = "127.0.0.1:9464"
+# Needed by requests that change something, such as `relay snapshot start`.
+#token_file = "/run/secrets/relay/admin"
 
 
 [log]
@@ -115,7 +116,7 @@ impl<'a> Template<'a> {
     pub(super) fn of(wish: &'a Wish, url: Option<&str>) -> Self {
         let name = &wish.name;
         let url = url.map_or_else(|| format!("postgres://{}@localhost:5432/{name}", wish.role), str::to_owned);
-        Self { name, url, mode: MODE.to_owned(), outboxes: outbox(wish) }
+        Self { name, url, mode: MODE.to_owned(), outboxes: sections(wish) }
     }
 
     pub(super) fn text(&self) -> String {
@@ -128,6 +129,20 @@ impl<'a> Template<'a> {
             .replace("{url}", &quoted(&self.url))
             .replace("{outboxes}", &self.outboxes)
     }
+}
+
+/// What a wish names to publish.
+fn sections(wish: &Wish) -> String {
+    let mut text = String::new();
+    if wish.has_outbox {
+        text.push_str(&outbox(wish));
+    }
+    if wish.captures.is_empty() {
+        text.push_str("# Plain tables as events: `relay init --capture 'public.*'` writes such a section; docs/captures.md.\n");
+    } else {
+        text.push_str(&capture::section(wish));
+    }
+    text + "\n"
 }
 
 /// The `[[outbox]]` of a wish, with every field of its preset as a comment.
@@ -202,9 +217,21 @@ mod tests {
     }
 
     #[test]
+    fn captured_tables_stand_alone_or_beside_an_outbox() {
+        for (has_outbox, name) in [(false, "alone"), (true, "beside")] {
+            let wish = Wish { has_outbox, captures: vec!["public.*".into(), "Shop.Or\"der".into()], ..wish("relay") };
+            let (settings, report) = read(name, &Template::of(&wish, None).text());
+            assert_eq!((settings.outbox.len(), settings.capture.len(), report.as_str()), (usize::from(has_outbox), 1, ""));
+            assert_eq!(settings.capture[0].tables, ["public.*", "Shop.Or\"der"]);
+        }
+    }
+
+    #[test]
     fn every_comment_shows_a_default() {
         for preset in PRESETS {
-            let text = Template::of(&wish(preset.name), Some("postgres://relay@localhost/shop")).text();
+            let captures = vec!["public.*".to_owned()];
+            let wish = Wish { captures, ..wish(preset.name) };
+            let text = Template::of(&wish, Some("postgres://relay@localhost/shop")).text();
             let mut is_list = false;
             let mut opened = |line| {
                 let is_open = is_list || is_key(line);

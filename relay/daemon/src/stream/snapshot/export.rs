@@ -328,10 +328,7 @@ impl Stream {
             return Err(Flow::Lost(Fault { kind: Kind::SourceUnavailable, message: format!("table {table} is gone") }));
         };
         let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
-        let Some(plan) = watch::plan(shape, self.routes.captures(), &database) else {
-            let message = format!("rows of table {table} cannot be published");
-            return Err(Flow::Stop(Fault { kind: Kind::ColumnMissing, message }));
-        };
+        let plan = watch::plan(shape, self.routes.captures(), &database).map_err(Flow::Stop)?;
         Ok(Planned { table: Arc::clone(table), shape: Arc::clone(shape), plan })
     }
 }

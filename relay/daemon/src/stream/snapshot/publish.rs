@@ -5,8 +5,8 @@ use crate::stream::Stream;
 use crate::stream::pass::{At, GivenUp, Offered, Pass, Place, Share, named};
 use crate::stream::read::Flow;
 use crate::stream::{FULL_WAIT, Why};
-use relay_core::session::{Admission, RowAdmission, Watermark};
-use relay_core::{Cell, Change, Lsn, Poison, Position, Relation, Row};
+use relay_core::session::{Admission, Fault, RowAdmission, Watermark};
+use relay_core::{Cell, Change, Kind, Lsn, Poison, Position, Relation, Row};
 use relay_encode::dlq::Origin;
 use relay_encode::{CapturePlan, Context, Encoded, Marker};
 use relay_failpoint::fail_point;
@@ -47,7 +47,10 @@ impl Stream {
     /// The rows of a chunk that nothing has outdated.
     fn publish_chunk(&mut self, place: Place, number: u64) -> Flow {
         let kept = self.snapshots.as_mut().and_then(|snapshots| snapshots.kept.take());
-        let Some(mut kept) = kept.filter(|kept| kept.chunk.number == number) else { return Flow::Done };
+        let Some(mut kept) = kept.filter(|kept| kept.chunk.number == number) else {
+            let message = format!("the rows of chunk {number} are not at hand at its second watermark");
+            return Flow::Stop(Fault { kind: Kind::Internal, message });
+        };
         let mut watch = std::mem::take(&mut self.watch);
         let mut found = Found::default();
         let flow = loop {

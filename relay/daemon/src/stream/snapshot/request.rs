@@ -110,6 +110,14 @@ impl Stream {
         self.obey();
     }
 
+    /// A claim begins with what is stored: a request that was not is not owed any more, whatever the record of the claim has.
+    pub(in crate::stream) fn forget_waiting(&mut self) {
+        for Waiting { reply, .. } in self.snapshots.iter_mut().flat_map(|snapshots| snapshots.waiting.drain(..)) {
+            // Nobody may listen any more.
+            let _ = reply.send(Answer::NotHere("the stream began anew before the request was stored: ask again".into()));
+        }
+    }
+
     pub(super) fn answer_waiting(&mut self) {
         if let Some(snapshots) = &mut self.snapshots
             && !snapshots.waiting.is_empty()

@@ -1,7 +1,8 @@
 //! What the stream says of the table whose chunk is being read: the keys of changed rows outdate those of the chunk.
 
+use crate::stream::plans::refusal;
 use relay_core::change::OldRow;
-use relay_core::session::Session;
+use relay_core::session::{Fault, Session};
 use relay_core::{Change, Relation, Row};
 use relay_encode::{CapturePlan, Captures};
 use relay_postgres::TableId;
@@ -42,7 +43,7 @@ impl Watch {
         if self.planned.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, &shape)) {
             return;
         }
-        self.planned = plan(&shape, captures, database).map(|plan| (shape, plan));
+        self.planned = plan(&shape, captures, database).ok().map(|plan| (shape, plan));
         if self.planned.is_none() {
             session.alter_watched();
         }
@@ -113,15 +114,10 @@ impl Watch {
     }
 }
 
-/// The plan for a snapshot's rows; why there is none goes to the log.
-pub(super) fn plan(shape: &Shape, captures: &Captures, database: &str) -> Option<CapturePlan> {
+/// The plan for a snapshot's rows, or why there is none.
+pub(super) fn plan(shape: &Shape, captures: &Captures, database: &str) -> Result<CapturePlan, Fault> {
     let relation = &shape.relation;
-    let capture = captures.table(relation)?;
-    match CapturePlan::compile(capture, relation, &shape.catalog, database) {
-        Ok(plan) => Some(plan),
-        Err(error) => {
-            tracing::error!(event = "snapshot.unplanned", table = %relation, "rows of this table cannot be published: {error}");
-            None
-        }
-    }
+    let unrouted = || Fault { kind: relay_core::Kind::Unrouted, message: format!("no [[capture]] names table {relation}") };
+    let capture = captures.table(relation).ok_or_else(unrouted)?;
+    CapturePlan::compile(capture, relation, &shape.catalog, database).map_err(|error| refusal(&error))
 }

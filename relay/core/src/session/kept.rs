@@ -5,7 +5,7 @@ use crate::lsn::Lsn;
 
 /// The frames that the driver keeps, to read them again after an abort.
 #[derive(Debug, Default)]
-pub(super) struct Ring {
+pub(super) struct Kept {
     /// There is one.
     pub(super) is_used: bool,
     /// Bytes since `stored`; `None` when not all of them are kept.
@@ -27,29 +27,29 @@ impl Session {
         }
         let room = self.window.limits().bytes.saturating_sub(self.window.bytes());
         self.transaction.idle_since_ms = None;
-        let ring = &mut self.transaction.ring;
-        ring.is_used = true;
-        let part = if self.progress.is_under_way() { &mut ring.after } else { &mut ring.bytes };
-        let Some(kept) = part else { return false };
-        *kept += bytes as u64;
-        if ring.bytes.unwrap_or(0) + ring.after.unwrap_or(0) <= room {
+        let kept = &mut self.transaction.kept;
+        kept.is_used = true;
+        let part = if self.progress.is_under_way() { &mut kept.after } else { &mut kept.bytes };
+        let Some(part) = part else { return false };
+        *part += bytes as u64;
+        if kept.bytes.unwrap_or(0) + kept.after.unwrap_or(0) <= room {
             return true;
         }
-        (ring.bytes, ring.after) = (None, None);
+        (kept.bytes, kept.after) = (None, None);
         false
     }
 
     /// Exactly-once, reading the log: whether a Relation message that differs from the one before may be taken now. Kept frames are decoded
     /// by what is known when they are read again; so what is open is committed first, and the message is to be offered again after that.
     pub fn takes_relation(&mut self) -> bool {
-        let ring = &self.transaction.ring;
-        let is_kept = ring.bytes.is_some_and(|kept| kept > 0) || self.progress.is_under_way();
-        if !self.is_exactly_once() || !ring.is_used || !(self.transaction.is_open() || is_kept) {
+        let kept = &self.transaction.kept;
+        let is_kept = kept.bytes.is_some_and(|bytes| bytes > 0) || self.progress.is_under_way();
+        if !self.is_exactly_once() || !kept.is_used || !(self.transaction.is_open() || is_kept) {
             return true;
         }
         if self.is_inside_change() {
             // A BEGIN and no change yet: that cannot be committed, so do without what is kept.
-            self.transaction.ring.bytes = None;
+            self.transaction.kept.bytes = None;
             return true;
         }
         self.transaction.is_closing = true;
@@ -73,8 +73,8 @@ impl Session {
             // Is the slot still ours? Only its holder may shut others out.
             return self.inspect(Next::Replay);
         }
-        self.flow.replay(self.transaction.ring.origin);
-        self.transaction.ring.bytes = Some(0);
+        self.flow.replay(self.transaction.kept.origin);
+        self.transaction.kept.bytes = Some(0);
         self.order(Order::Replay);
         self.stream(None);
     }
