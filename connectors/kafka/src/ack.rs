@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) security: Security,
     /// Events reported so far; what is outstanding is the difference to those accepted.
     pub(crate) reported: AtomicUsize,
+    /// Bytes of their keys and values.
+    pub(crate) reported_bytes: AtomicUsize,
     /// Those of them that failed.
     pub(crate) failed: AtomicUsize,
     /// The client that reports here, while it lives.
@@ -152,6 +154,11 @@ impl ProducerContext for Context {
     #[inline]
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         fail_point!("before-delivery-report");
+        let (Ok(message) | Err((_, message))) = result;
+        if opaque & OURS == 0 {
+            // Before the report: who sees that the last event is done must not find its bytes still held.
+            self.reported_bytes.fetch_add(message.payload_len() + message.key_len(), Ordering::Release);
+        }
         match result {
             Ok(_) => self.report(opaque, Ok(())),
             // The log has it already, under this very sequence number.

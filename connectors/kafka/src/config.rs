@@ -328,8 +328,9 @@ const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
 /// After so long a request is given up; well below the transaction's time, so that a stalled connection does not use it up.
 const SOCKET_TIMEOUT_MS: u64 = 10_000;
 /// Long enough for large batches while behind; while caught up it does not count (see [`crate::flush`]), nor at a commit, which
-/// flushes.
-const LINGER_MS: u64 = 5;
+/// flushes. Longer, too, than a record waits in a full [`crate::room`] for the batch before it: librdkafka (2.12.1) has one batch of a
+/// partition under way at a time, and spins until that is acknowledged once another record of the partition has outlived its linger.
+const LINGER_MS: u64 = 10;
 
 // === impl Plan ===
 
@@ -364,6 +365,7 @@ impl Plan {
             asks: asks.clone(),
             security: self.config.security.clone(),
             reported: AtomicUsize::new(0),
+            reported_bytes: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             client: OnceLock::new(),
             fatal: OnceLock::new(),

@@ -23,6 +23,7 @@ mod native;
 mod producer;
 mod properties;
 mod reader;
+mod room;
 mod security;
 mod sink;
 mod tail;

@@ -34,6 +34,14 @@ pub(crate) struct Parcel<'a> {
     pub(crate) opaque: usize,
 }
 
+impl Parcel<'_> {
+    /// Bytes of key and value.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+    }
+}
+
 /// A topic that is to be created.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewTopic<'a> {

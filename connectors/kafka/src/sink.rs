@@ -6,6 +6,7 @@ use crate::health::Health;
 use crate::lookup::Ask;
 use crate::native::{Parcel, TopicHandle};
 use crate::producer::{Current, Producer};
+use crate::room::Room;
 use crate::topics::{Gate, Role, State, Topic};
 use crate::transactions::Surrender;
 use crate::transactions::control::begin;
@@ -39,6 +40,8 @@ pub struct KafkaSink {
     accepted: usize,
     /// batch.size of the present client.
     batch_bytes: usize,
+    /// How much the present client may hold.
+    room: Room,
 }
 
 /// A topic as the sink uses it.
@@ -77,6 +80,7 @@ impl KafkaSink {
             last: 0,
             accepted: 0,
             batch_bytes,
+            room: Room::new(batch_bytes),
         };
         for topic in own {
             let _ = sink.asks.send(Ask::Topic(Arc::clone(topic)));
@@ -176,7 +180,10 @@ impl KafkaSink {
         let route = &mut self.routes[at];
         if route.handle.is_none() {
             match TopicHandle::new(&self.producer.client, &route.topic.name) {
-                Ok(handle) => route.handle = Some(handle),
+                Ok(handle) => {
+                    route.handle = Some(handle);
+                    self.room.add(route.topic.partitions());
+                }
                 Err(code) => {
                     return Enqueue::Poison(Poison::new(PoisonReason::Route, format!("topic {}: {code}", route.topic.name)));
                 }
@@ -193,10 +200,16 @@ impl KafkaSink {
             partition: event.partition,
             opaque: ticket.0,
         };
+        if !self.room.is_free(&self.producer.context().reported_bytes) {
+            return Enqueue::Full;
+        }
         // Counted before, because the report may be faster than this thread.
         self.accepted = self.accepted.wrapping_add(1);
         match handle.produce(&parcel, event.headers()) {
-            Ok(()) => Enqueue::Accepted,
+            Ok(()) => {
+                self.room.take(parcel.bytes());
+                Enqueue::Accepted
+            }
             Err(code) => self.refused(at, code, ticket),
         }
     }
@@ -317,6 +330,7 @@ impl KafkaSink {
         let old = std::mem::replace(&mut self.producer, Arc::clone(&producer));
         self.accepted = 0;
         self.batch_bytes = batch_bytes;
+        self.room = Room::new(batch_bytes);
         drop(self.current.replace(producer));
         // Ending a client waits for its threads; not on this one.
         let _ = self.asks.send(Ask::Retire(Box::new(old)));
@@ -350,7 +364,8 @@ impl Sink for KafkaSink {
 
     #[inline]
     fn nudge(&mut self) {
-        if self.outstanding() > 0 {
+        // Behind a busy broker a flush would only cut the batches.
+        if self.outstanding() > 0 && !self.room.is_busy(&self.producer.context().reported_bytes) {
             self.producer.nudge.ask();
         }
     }

@@ -309,7 +309,10 @@ impl Stream {
     /// Waits for a job's answer or a signal.
     fn wait(&mut self, limit: Duration) {
         self.nudge();
-        self.session.idle();
+        if !matches!(self.blocked.as_ref().map(|blocked| &blocked.why), Some(Why::Full)) {
+            // A full sink says nothing of the source: to commit for that would only make the sink wait, too.
+            self.session.idle();
+        }
         match self.control.recv_timeout(limit) {
             Ok(message) => self.controlled(message),
             Err(RecvTimeoutError::Timeout) => {}

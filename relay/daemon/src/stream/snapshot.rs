@@ -105,7 +105,7 @@ impl Snapshots {
     fn count(&mut self, table: &Arc<str>) {
         self.total += 1;
         match &mut self.latest {
-            Some((latest, rows)) if **latest == **table => *rows += 1,
+            Some((latest, rows)) if latest == table => *rows += 1,
             _ => {
                 self.settle();
                 self.latest = Some((Arc::clone(table), 1));

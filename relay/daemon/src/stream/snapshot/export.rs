@@ -10,7 +10,7 @@ use relay_core::session::{Chunk, Exported, Fault};
 use relay_core::{Kind, Position, Row, Transaction, Xid};
 use relay_encode::{CapturePlan, Marker, SnapshotMarker};
 use relay_failpoint::fail_point;
-use relay_postgres::snapshot::{Exporting, ReaderHead, Tables, split_line};
+use relay_postgres::snapshot::{Exporting, ReaderHead, Shape, Tables, split_line};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,27 @@ pub(super) struct Export {
     exporting: Exporting,
     tables: Arc<Tables>,
     exported: Exported,
-    plans: HashMap<Arc<str>, CapturePlan>,
+    plans: Plans,
     /// Rows of its chunk that each reader has passed.
     passed: Vec<u64>,
     markers: Markers,
     held: Option<Held>,
     found: Found,
     is_told_of: bool,
+}
+
+/// The tables whose rows have come: few, and the next row is mostly of the same one, so that its name is not even compared.
+#[derive(Default)]
+struct Plans {
+    list: Vec<Planned>,
+    last: usize,
+}
+
+/// How the rows of a table look, and what becomes of them.
+struct Planned {
+    table: Arc<str>,
+    shape: Arc<Shape>,
+    plan: CapturePlan,
 }
 
 /// A row that may be the last of its table.
@@ -51,7 +65,7 @@ impl Export {
             exporting,
             tables,
             exported,
-            plans: HashMap::new(),
+            plans: Plans::default(),
             passed,
             markers: Markers::default(),
             held: None,
@@ -164,9 +178,12 @@ impl Stream {
         if received == 0
             && let Some(&at) = eligible.first()
         {
-            self.nudge();
             let wait = if eligible.len() > 1 { GLANCE } else { crate::stream::BUSY_WAIT };
             received = export.exporting.readers[at].fill(wait).map_err(|error| Flow::Lost(error.fault()))?;
+            if received == 0 {
+                // Only now: a server that pours is often a moment behind, and a flush cuts the batches that are filling.
+                self.nudge();
+            }
         }
         self.tally.received_bytes(received);
         if received > 0
@@ -275,21 +292,17 @@ impl Stream {
         row: u64,
         mark: SnapshotMarker,
         exported: &Exported,
-        shapes: &HashMap<String, Arc<relay_postgres::snapshot::Shape>>,
-        plans: &mut HashMap<Arc<str>, CapturePlan>,
+        shapes: &HashMap<String, Arc<Shape>>,
+        plans: &mut Plans,
         found: &mut Found,
     ) -> Flow {
-        let Some(shape) = shapes.get(&*chunk.table) else {
-            return Flow::Lost(Fault { kind: Kind::SourceUnavailable, message: format!("table {} is gone", chunk.table) });
+        let Planned { shape, plan, .. } = match plans.find(&chunk.table) {
+            Some(at) => &plans.list[at],
+            None => match self.plan_export(&chunk.table, shapes) {
+                Ok(planned) => plans.add(planned),
+                Err(flow) => return flow,
+            },
         };
-        if !plans.contains_key(&chunk.table) {
-            let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
-            match watch::plan(shape, self.routes.captures(), &database) {
-                Ok(plan) => drop(plans.insert(Arc::clone(&chunk.table), plan)),
-                Err(fault) => return Flow::Stop(fault),
-            }
-        }
-        let Some(plan) = plans.get(&chunk.table) else { return Flow::Done };
         let lsn = exported.consistent;
         let stand = Stand { lsn, chunk: u64::from(chunk.from.block_number()) };
         let values = Row::new(split_line(line, &mut found.cells, &mut found.scratch), &found.cells);
@@ -308,5 +321,32 @@ impl Stream {
             snapshots.count(&chunk.table);
         }
         flow
+    }
+    #[cold]
+    fn plan_export(&self, table: &Arc<str>, shapes: &HashMap<String, Arc<Shape>>) -> Result<Planned, Flow> {
+        let Some(shape) = shapes.get(&**table) else {
+            return Err(Flow::Lost(Fault { kind: Kind::SourceUnavailable, message: format!("table {table} is gone") }));
+        };
+        let database = self.session.server().map(|server| server.database.clone()).unwrap_or_default();
+        let plan = watch::plan(shape, self.routes.captures(), &database).map_err(Flow::Stop)?;
+        Ok(Planned { table: Arc::clone(table), shape: Arc::clone(shape), plan })
+    }
+}
+
+// === impl Plans ===
+
+impl Plans {
+    #[inline]
+    fn find(&mut self, table: &Arc<str>) -> Option<usize> {
+        if !self.list.get(self.last).is_some_and(|planned| Arc::ptr_eq(&planned.table, table)) {
+            self.last = self.list.iter().position(|planned| planned.table == *table)?;
+        }
+        Some(self.last)
+    }
+
+    fn add(&mut self, planned: Planned) -> &Planned {
+        self.last = self.list.len();
+        self.list.push(planned);
+        &self.list[self.last]
     }
 }
