@@ -238,7 +238,8 @@ fn no_setting_of_the_database_shows_in_an_event() {
         "settings",
         Version::V18,
         &["t"],
-        "CREATE TABLE t (id int PRIMARY KEY, d date, i interval, f float8, b bytea, z timestamptz, r regclass, x text NOT NULL DEFAULT 'a\\b'); \
+        "CREATE TABLE t (id int PRIMARY KEY, d date, i interval, f float8, b bytea, z timestamptz, r regclass, \
+         x text NOT NULL DEFAULT 'a\\b'); \
          INSERT INTO t VALUES (1, '2016-11-04', '1 day', 0.1::float8 + 0.2, '\\x00ff', '2016-11-04 13:51:30+02', 'pg_class')",
     );
     for (name, value) in [
