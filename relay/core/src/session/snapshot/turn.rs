@@ -57,8 +57,8 @@ impl Session {
         self.copying.rereads
     }
 
-    /// Whether the answer to the question of that number is waited for. One that comes later than the session could wait must leave what the
-    /// driver keeps of a newer question alone.
+    /// Whether the answer to the question of that number is waited for. One that comes later than the session could wait must leave
+    /// what the driver keeps of a newer question alone.
     #[must_use]
     pub fn awaits(&self, number: u64) -> bool {
         match &self.copying.step {
