@@ -367,3 +367,28 @@ fn table_position<'a>(position: &'a mut SnapshotPosition, job: u64, table: &str)
     let job = position.jobs.iter_mut().find(|known| known.number == job)?;
     job.progress.as_mut()?.get_mut(table)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{OpenTable, SnapshotJob};
+
+    /// Its rows are on their way until the frontier is behind its second watermark: a crash would lose them if a record called it done.
+    #[test]
+    fn a_record_calls_a_chunk_done_only_behind_its_rows() {
+        let table = TablePosition::Open(OpenTable::new(7, 10));
+        let progress = Some([("public.t".to_owned(), table)].into());
+        let job = SnapshotJob { number: 1, is_initial: true, tables: Vec::new(), filter: None, progress };
+        let (from, to) = (Tid::block(0), Tid::block(4));
+        let emitted = Emitted { commit_lsn: Lsn(300), job: 1, table: "public.t".into(), file: 7, from, to };
+        let position = SnapshotPosition { jobs: vec![job], ..SnapshotPosition::default() };
+        let copying = Copying { position, emitted: [emitted].into(), ..Copying::default() };
+        let done = |end_lsn| {
+            let mut position = copying.record(end_lsn).expect("a snapshot is owed");
+            let table = table_position(&mut position, 1, "public.t").expect("the table");
+            table.as_open().expect("not all of it").done.clone()
+        };
+        assert_eq!(done(Lsn(300)), []);
+        assert_eq!(done(Lsn(301)), [(from, to)]);
+    }
+}
