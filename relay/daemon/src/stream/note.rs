@@ -164,7 +164,13 @@ impl Stream {
                 if is_repeated {
                     debug!(event = "checkpoint.failed_again", "the checkpoint was not stored and is repeated: {message}");
                 } else {
-                    warn!(event = "checkpoint.failed", "the checkpoint was not stored and is repeated: {message}");
+                    let directive = Kind::CheckpointUnreachable.directive();
+                    warn!(
+                        event = "checkpoint.failed",
+                        error.code = directive.code,
+                        hint = directive.hint,
+                        "the checkpoint was not stored and is repeated: {message}"
+                    );
                 }
             }
         }
