@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, Producer as _, ProducerContext};
 use relay_core::window::{Acks, Failure, FailureKind, Ticket};
 use relay_failpoint::fail_point;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) reported_bytes: AtomicUsize,
     /// Those of them that failed.
     pub(crate) failed: AtomicUsize,
+    /// Another client has taken its place: nobody waits for its reports, and its tickets may be given out again.
+    pub(crate) is_replaced: AtomicBool,
     /// The client that reports here, while it lives.
     pub(crate) client: OnceLock<Weak<Client>>,
     /// Why the client is dead.
@@ -134,6 +136,9 @@ impl Context {
     fn report(&self, opaque: usize, outcome: Result<(), Failure>) {
         if opaque & OURS != 0 {
             self.stores.finish(opaque, outcome);
+            return;
+        }
+        if self.is_replaced.load(Ordering::Relaxed) {
             return;
         }
         match outcome {

@@ -17,7 +17,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use relay_core::window::Acks;
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -367,6 +367,7 @@ impl Plan {
             reported: AtomicUsize::new(0),
             reported_bytes: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
+            is_replaced: AtomicBool::new(false),
             client: OnceLock::new(),
             fatal: OnceLock::new(),
             doubted: Mutex::default(),

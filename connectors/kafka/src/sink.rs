@@ -328,6 +328,7 @@ impl KafkaSink {
         let producer = Arc::new(self.plan.start(context, batch_bytes).map_err(|error| error.to_string())?);
         self.routes.iter_mut().for_each(|route| route.handle = None);
         let old = std::mem::replace(&mut self.producer, Arc::clone(&producer));
+        old.context().is_replaced.store(true, Ordering::Relaxed);
         self.accepted = 0;
         self.batch_bytes = batch_bytes;
         self.room = Room::new(batch_bytes);

@@ -14,7 +14,9 @@ fn a_kill_between_the_last_row_and_its_acknowledgement_loses_nothing() {
         std::thread::scope(|scope| {
             let _writers = scene.start_writers(scope);
             scene.proxy.bandwidth(60_000);
-            let mut relay = scene.relay(&kafka.proxied_brokers(), "[snapshot]\nchunk = 500\nthreads = 2").spawn();
+            // Batches so large that the client has room for every row while the broker says nothing.
+            let toml = "[snapshot]\nchunk = 500\nthreads = 2\n[sink.kafka.properties]\n\"batch.size\" = 4000000";
+            let mut relay = scene.relay(&kafka.proxied_brokers(), toml).spawn();
             let work = |relay: &relay_tests::relay::Relay| relay.try_status().map(|status| status["snapshot"].clone());
             until("some rows of the slot's snapshot", secs(60), || {
                 let work = work(&relay)?;

@@ -45,6 +45,7 @@ use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::window::Window;
 use phase::{AfterRewind, Drain, Next, Phase};
+use recover::Purged;
 use std::collections::HashMap;
 
 /// The state machine. See the module's text.
@@ -79,6 +80,8 @@ pub struct Session {
     proof_at_ms: Option<u64>,
     /// When a rewind may go on to the stream: a destination that refuses everything must not cause a storm of connections.
     resume_at_ms: u64,
+    /// What a rewind has given up on the wire.
+    purged: Option<Purged>,
     /// Where the log takes over from polling, once the slot is there.
     consistent: Option<Lsn>,
     /// The session ended because the other mode goes on.
@@ -117,6 +120,7 @@ impl Session {
             streaming_since_ms: 0,
             proof_at_ms: None,
             resume_at_ms: 0,
+            purged: None,
             consistent: None,
             is_switch: false,
         };

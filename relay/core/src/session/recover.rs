@@ -9,6 +9,13 @@ use crate::window::{Failure, FailureKind, Frontier, Ticket};
 
 /// How long a rewind waits for what is on the wire before it gives that up too: in-flight requests are answered or timed out by then.
 const IN_FLIGHT_MS: u64 = 60_000;
+/// In exactly-once the abort answers for all of it, after some ten seconds at the latest.
+const ABORT_MS: u64 = 15_000;
+/// A purge is answered at once, by every thread of the client that gets to run. What is not answered within this time it has lost:
+/// librdkafka (2.12.1) forgets the records of a partition that goes away with its topic's rights while another request is repeated.
+const LOST_MS: u64 = 10_000;
+/// When nobody has looked for so long the process stood still, and so did the client's threads.
+const STOOD_STILL_MS: u64 = 1_000;
 /// What is left of the grace when the last checkpoint is written, whatever is still in flight.
 const LAST_STORE_MS: u64 = 1_000;
 /// After so long an event that was refused, and that nobody parked or skipped, is tried again: the topic's limit may have been raised.
@@ -28,6 +35,36 @@ pub(super) enum Cause {
     Source,
     Silent,
 }
+
+/// A purge of all that the client holds, and how long its answers have been waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purged {
+    since_ms: u64,
+    seen_ms: u64,
+}
+
+// === impl Purged ===
+
+impl Purged {
+    pub(super) fn at(now_ms: u64) -> Self {
+        Self { since_ms: now_ms, seen_ms: now_ms }
+    }
+
+    /// Whether what has not been answered yet is lost; asked again, not before the same time is over.
+    fn is_lost(&mut self, now_ms: u64) -> bool {
+        if now_ms > self.seen_ms + STOOD_STILL_MS {
+            self.since_ms = now_ms;
+        }
+        self.seen_ms = now_ms;
+        let is_lost = now_ms >= self.since_ms + LOST_MS;
+        if is_lost {
+            self.since_ms = now_ms;
+        }
+        is_lost
+    }
+}
+
+// === impl Session ===
 
 impl Session {
     /// The stream's connection broke. The window stays: what is in flight goes on, and the stream will be taken up behind it.
@@ -170,6 +207,7 @@ impl Session {
         }
         // The slot is let go only when nothing is in flight: else our events could arrive behind those of a successor.
         self.phase = Phase::Rewinding { since_ms: self.now_ms, then };
+        self.purged = None;
         self.interrupt_copying();
         self.order(Order::Purge(PurgeScope::Queued));
     }
@@ -179,8 +217,13 @@ impl Session {
             return;
         }
         if outstanding > 0 {
-            if self.now_ms >= since_ms + IN_FLIGHT_MS {
-                self.phase = Phase::Rewinding { since_ms: self.now_ms, then };
+            let in_flight_ms = if self.is_exactly_once() { ABORT_MS } else { IN_FLIGHT_MS };
+            let now_ms = self.now_ms;
+            if self.purged.as_mut().is_some_and(|purged| purged.is_lost(now_ms)) {
+                // Nothing of a client that is replaced is waited for any more.
+                self.transaction.needs_fence |= self.is_exactly_once();
+                self.order(Order::Renew);
+            } else if self.purged.is_none() && now_ms >= since_ms + in_flight_ms {
                 self.purge_in_flight();
             }
             return;

@@ -7,7 +7,7 @@
 mod fence;
 
 use super::kept::Kept;
-use super::recover::Cause;
+use super::recover::{Cause, Purged};
 use super::{AfterRewind, Fault, Next, Note, Order, Phase, Reads, Session};
 use crate::checkpoint::{Guarantee, Record, RecordState};
 use crate::error::Kind;
@@ -311,6 +311,7 @@ impl Session {
     /// coming the brokers refuse it for, is the only way on.
     pub(super) fn purge_in_flight(&mut self) {
         self.transaction.needs_fence |= self.is_exactly_once();
+        self.purged = Some(Purged::at(self.now_ms));
         self.order(Order::Purge(PurgeScope::QueuedAndInFlight));
     }
 

@@ -386,6 +386,36 @@ fn a_silent_server_and_a_rewind_purge_as_far_as_they_must() {
     assert_eq!(desk.orders(), [Order::Disconnect]);
 }
 
+/// librdkafka has lost some of its records: neither they nor their failures come, whatever is purged.
+#[test]
+fn a_client_that_does_not_answer_for_its_records_is_replaced() {
+    for guarantee in [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce] {
+        let mut desk = if guarantee == Guarantee::ExactlyOnce { Desk::streaming_exactly() } else { Desk::streaming() };
+        let tickets = desk.transaction(200, 2);
+        desk.fail(tickets[0], FailureKind::Transient);
+        let mut orders = Vec::new();
+        let waits = |desk: &mut Desk, ms: u64, orders: &mut Vec<Order>| {
+            for _ in 0..ms / 50 {
+                desk.now_ms += 50;
+                desk.session.tick(desk.now_ms, 1);
+                orders.extend(desk.orders().into_iter().filter(|order| !matches!(order, Order::Note(_))));
+            }
+        };
+        let patience = if guarantee == Guarantee::ExactlyOnce { 15_000 } else { 60_000 };
+        waits(&mut desk, patience + 100, &mut orders);
+        assert_eq!(orders, [PurgeScope::Queued, PurgeScope::QueuedAndInFlight].map(Order::Purge), "{guarantee:?}");
+        orders.clear();
+        // A process that stood still gives its threads their time: what they have still to say may be a success.
+        desk.now_ms += 60_000;
+        waits(&mut desk, 9_900, &mut orders);
+        assert_eq!(orders, [], "{guarantee:?}");
+        waits(&mut desk, 1_000, &mut orders);
+        assert_eq!(orders, [Order::Renew], "{guarantee:?}");
+        desk.session.input(Input::Renewed(Ok(())));
+        desk.until(|order| matches!(order, Order::Note(Note::Resumed(_))));
+    }
+}
+
 #[test]
 fn the_first_start_leaves_a_mark_before_it_creates_anything() {
     let mut desk = Desk::new(None);
