@@ -4,7 +4,7 @@ use super::{Scene, stored_job};
 use relay_tests::kafka::Kafka;
 use relay_tests::proxy::Direction;
 use relay_tests::versions::Version;
-use relay_tests::wait::{secs, until};
+use relay_tests::wait::{secs, try_until, until};
 
 #[test]
 fn a_kill_between_the_last_row_and_its_acknowledgement_loses_nothing() {
@@ -14,7 +14,8 @@ fn a_kill_between_the_last_row_and_its_acknowledgement_loses_nothing() {
         std::thread::scope(|scope| {
             let _writers = scene.start_writers(scope);
             scene.proxy.bandwidth(60_000);
-            // Batches so large that the client has room for every row while the broker says nothing.
+            // Batches so large that the client has room for every row while the broker says nothing; the topic must take them, too.
+            kafka.alter_topic(&scene.topic, &[("max.message.bytes", "8000000")]);
             let toml = "[snapshot]\nchunk = 500\nthreads = 2\n[sink.kafka.properties]\n\"batch.size\" = 4000000";
             let mut relay = scene.relay(&kafka.proxied_brokers(), toml).spawn();
             let work = |relay: &relay_tests::relay::Relay| relay.try_status().map(|status| status["snapshot"].clone());
@@ -25,8 +26,9 @@ fn a_kill_between_the_last_row_and_its_acknowledgement_loses_nothing() {
             // From here on the broker takes what it is sent, and says nothing.
             kafka.proxy().stall(Direction::Down);
             scene.proxy.heal();
+            let last = try_until(secs(30), || work(&relay).filter(|work| work["exported"] == false));
             let last =
-                until("the stream behind the last row", secs(30), || work(&relay).filter(|work| work["exported"] == false));
+                last.unwrap_or_else(|| panic!("no stream behind the last row: {:?}; {}", relay.try_status(), relay.logs()));
             relay.pause();
             kafka.proxy().heal();
             let job = stored_job(&relay);
