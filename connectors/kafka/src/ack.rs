@@ -99,11 +99,11 @@ impl Context {
             | FailureKind::Indefinite => {}
         }
         let given_up = self.life.as_ref().filter(|_| kind == FailureKind::Purged).and_then(Life::reason);
-        let message = match (kind, self.fatal.get()) {
-            (FailureKind::Fatal, Some(reason)) => reason.clone(),
-            (_, _) if given_up.is_some() => {
+        let message = match (kind, self.fatal.get(), given_up) {
+            (FailureKind::Fatal, Some(reason), _) => reason.clone(),
+            (_, _, Some(reason)) => {
                 kind = FailureKind::Aborted;
-                given_up.unwrap_or_default()
+                reason
             }
             _ => format!("topic {topic}: {code}"),
         };

@@ -324,9 +324,9 @@ impl Config {
 }
 
 /// After so long the broker aborts a transaction.
-const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
+pub const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
 /// After so long a request is given up; well below the transaction's time, so that a stalled connection does not use it up.
-const SOCKET_TIMEOUT_MS: u64 = 10_000;
+pub const SOCKET_TIMEOUT_MS: u64 = 10_000;
 /// Long enough for large batches while behind; while caught up it does not count (see [`crate::flush`]), nor at a commit, which
 /// flushes. Longer, too, than a record waits in a full [`crate::room`] for the batch before it: librdkafka (2.12.1) has one batch of a
 /// partition under way at a time, and spins until that is acknowledged once another record of the partition has outlived its linger.

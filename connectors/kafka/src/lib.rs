@@ -33,7 +33,7 @@ mod topics;
 mod transactions;
 
 pub use checkpoint::CheckpointTopic;
-pub use config::{Config, Deps, Finding, Kafka};
+pub use config::{Config, Deps, Finding, Kafka, SOCKET_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS};
 pub use error::Error;
 pub use health::{Health, Statistics};
 pub use reader::{CheckpointReader, Stored, TopicReader};

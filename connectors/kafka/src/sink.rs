@@ -348,7 +348,6 @@ impl Sink for KafkaSink {
         }
     }
 
-    /// The dlq topic is one that no event can choose; the record's own topic is ignored.
     fn expect(&mut self, topic: &str) {
         // One that cannot be is found so again with its first event, which is then at fault.
         if !self.by_name.contains_key(topic) {
@@ -356,6 +355,7 @@ impl Sink for KafkaSink {
         }
     }
 
+    /// The dlq topic is one that no event can choose; the record's own topic is ignored.
     fn park(&mut self, event: &Event, ticket: Ticket) -> Enqueue {
         match self.routes.first() {
             Some(route) if route.topic.role == Role::Dlq => self.offer(0, event, ticket),

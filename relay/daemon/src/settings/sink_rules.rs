@@ -1,6 +1,7 @@
 //! Turns a Kafka connection that cannot work, or is not safe, into findings.
 
 use relay_core::Kind;
+use relay_kafka::{SOCKET_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS};
 
 use super::properties::refusal;
 use super::rules::Rules;
@@ -135,7 +136,8 @@ fn transactions(rules: &mut Rules<'_>) {
     }
     let properties = &settings.sink.kafka.properties.0;
     let time_ms = |name: &str, default: u64| properties.get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
-    let (socket_ms, transaction_ms) = (time_ms("socket.timeout.ms", 10_000), time_ms("transaction.timeout.ms", 60_000));
+    let socket_ms = time_ms("socket.timeout.ms", SOCKET_TIMEOUT_MS);
+    let transaction_ms = time_ms("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS);
     if socket_ms >= transaction_ms {
         let name = if properties.contains_key("socket.timeout.ms") { "socket.timeout.ms" } else { "transaction.timeout.ms" };
         let message = format!(
@@ -143,7 +145,8 @@ fn transactions(rules: &mut Rules<'_>) {
              may outlive its transaction"
         );
         let key = format!("sink.kafka.properties.{name}");
-        rules.error(Kind::ConfigConflict, &key, message, "leave both out: relay sets 10000 and 60000");
+        let hint = format!("leave both out: relay sets {SOCKET_TIMEOUT_MS} and {TRANSACTION_TIMEOUT_MS}");
+        rules.error(Kind::ConfigConflict, &key, message, hint);
     } else if settings.delivery.commit_interval.as_millis() >= u128::from(transaction_ms - socket_ms) {
         let message = format!(
             "`delivery.commit_interval` and the commit itself (up to `socket.timeout.ms`, {socket_ms}) must end within \

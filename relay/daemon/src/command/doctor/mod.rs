@@ -172,10 +172,9 @@ fn expected(settings: &Settings, routes: &Routes, captures: &Captures, stored: &
         }
         _ => Missing::Created,
     };
-    let names = crate::stream::Routes::new(routes.clone(), captures.clone());
+    let rules = Arc::new(crate::stream::Routes::new(routes.clone(), captures.clone()));
+    let (names, insisted) = (Arc::clone(&rules), Arc::clone(&rules));
     let (captured, outboxes) = (captures.clone(), routes.clone());
-    let rules = crate::stream::Routes::new(routes.clone(), captures.clone());
-    let insisted = crate::stream::Routes::new(routes.clone(), captures.clone());
     let has_snapshots = settings.snapshot.mode != SnapshotMode::Never;
     Expected {
         wanted: Arc::new(move |name: &str| names.names_table(name)),
