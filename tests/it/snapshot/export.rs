@@ -215,7 +215,7 @@ fn a_change_of_a_table_waits_for_the_snapshot_and_the_snapshot_not_for_it() {
                CREATE TABLE z (id int PRIMARY KEY); INSERT INTO z VALUES (1); ANALYZE";
     let snap = Snap::new("alters", Version::V18, &["a", "z"], ddl);
     let proxy = Proxy::start(snap.db.port());
-    proxy.bandwidth(1_000_000);
+    proxy.bandwidth(100_000);
     let relay = snap.relay_behind(&proxy, "[snapshot]\nchunk = 100\nthreads = 2").spawn();
     snap.until_records(&relay, "a", 1);
     std::thread::scope(|scope| {
