@@ -75,7 +75,7 @@ impl CheckpointTopic {
         let parcel =
             Parcel { key: Some(key.as_bytes()), value: value.map(str::as_bytes), timestamp_ms: 0, partition: Some(0), opaque };
         let sent = link.handle.produce(&parcel, std::iter::empty());
-        link.producer.nudge.ask();
+        link.producer.nudge.ask(0);
         sent.map_err(|code| match (code, link.producer.client.client().fatal_error()) {
             (Code::QueueFull, _) | (_, None) => failure(FailureKind::Transient, code.to_string()),
             (_, Some((cause, reason))) if classify(cause) == FailureKind::Fenced => failure(FailureKind::Fenced, reason),

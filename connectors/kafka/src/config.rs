@@ -17,6 +17,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use relay_core::window::Acks;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -101,7 +102,7 @@ pub(crate) struct Plan {
     pub(crate) configured_topics: Vec<String>,
     pub(crate) message_max_bytes: usize,
     pub(crate) batch_bytes: usize,
-    linger: Duration,
+    linger_ms: f64,
     /// `None` where there are no transactions.
     bounds: Option<Bounds>,
 }
@@ -210,7 +211,7 @@ impl Config {
         let checkpoint_topic = Arc::new(Topic::new(&self.checkpoint_topic, Role::Checkpoint));
         let mut own = vec![Arc::clone(&checkpoint_topic)];
         own.extend(self.dlq_topic.as_ref().map(|name| Arc::new(Topic::new(name, Role::Dlq))));
-        let plan = Arc::new(Plan::new(self)?);
+        let plan = Arc::new(Plan::new(self, acks.capacity())?);
         let (asks, asked) = channel();
         let (health, stores) = (Arc::new(Health::new()), Arc::new(Stores::default()));
         let producer = plan.start(plan.context(&acks, &stores, &health, &asks), plan.batch_bytes)?;
@@ -257,7 +258,7 @@ impl Config {
     }
 
     /// The producer's configuration (kafka.md, section 3).
-    pub(crate) fn producer(&self, batch_bytes: usize, message_max_bytes: usize) -> Result<ClientConfig, Error> {
+    pub(crate) fn producer(&self, batch_bytes: usize, message_max_bytes: usize, linger_ms: f64) -> Result<ClientConfig, Error> {
         let queue_kbytes =
             (self.in_flight_bytes.saturating_mul(5) / 4).max(message_max_bytes as u64).div_ceil(1024).min(i32::MAX as u64);
         let mut client = self.base()?;
@@ -266,7 +267,7 @@ impl Config {
             .set("acks", "all")
             .set("message.timeout.ms", "0")
             .set("partitioner", &self.partitioner)
-            .set("linger.ms", LINGER_MS.to_string())
+            .set("linger.ms", linger_ms.to_string())
             .set("batch.num.messages", "20000")
             .set("compression.type", "lz4")
             .set("queue.buffering.max.messages", "0")
@@ -327,18 +328,23 @@ impl Config {
 pub const TRANSACTION_TIMEOUT_MS: u64 = 60_000;
 /// After so long a request is given up; well below the transaction's time, so that a stalled connection does not use it up.
 pub const SOCKET_TIMEOUT_MS: u64 = 10_000;
+/// Bounds of `linger.ms` where no property gives it: a millisecond for each MiB and each thousand events of the window, so that one that
+/// is full of lingering records still turns round at 1 GB and a million events a second.
+///
 /// Long enough for large batches while behind; while caught up it does not count (see [`crate::flush`]), nor at a commit, which
 /// flushes. Longer, too, than a record waits in a full [`crate::room`] for the batch before it: librdkafka (2.12.1) has one batch of a
 /// partition under way at a time, and spins until that is acknowledged once another record of the partition has outlived its linger.
-const LINGER_MS: u64 = 10;
+const LINGER_MS: RangeInclusive<f64> = 10.0..=100.0;
 
 // === impl Plan ===
 
 impl Plan {
-    fn new(config: Config) -> Result<Self, Error> {
+    fn new(config: Config, window_events: usize) -> Result<Self, Error> {
         let message_max_bytes = config.number(&["message.max.bytes"])?.unwrap_or(1_000_000.0) as usize;
         let batch_bytes = config.number(&["batch.size"])?.unwrap_or(1_000_000.0) as usize;
-        let linger_ms = config.number(&["linger.ms", "queue.buffering.max.ms"])?.unwrap_or(LINGER_MS as f64);
+        let window = (config.in_flight_bytes as f64 / 1_048_576.0).min(window_events as f64 / 1_000.0);
+        let own_linger_ms = config.number(&["linger.ms", "queue.buffering.max.ms"])?;
+        let linger_ms = own_linger_ms.unwrap_or(window.round().clamp(*LINGER_MS.start(), *LINGER_MS.end()));
         let bounds = config.is_exactly_once.then(|| config.bounds()).transpose()?;
         if config.allow_unsafe {
             tracing::warn!(event = "sink.unsafe", "sink.kafka.unsafe is on: the properties may break what relay promises");
@@ -353,8 +359,14 @@ impl Plan {
                 );
             }
         }
-        let linger = Duration::from_secs_f64(linger_ms.clamp(0.0, 900_000.0) / 1000.0);
-        Ok(Self { configured_topics: config.configured_topics.clone(), config, message_max_bytes, batch_bytes, linger, bounds })
+        Ok(Self {
+            configured_topics: config.configured_topics.clone(),
+            config,
+            message_max_bytes,
+            batch_bytes,
+            linger_ms,
+            bounds,
+        })
     }
 
     pub(crate) fn context(&self, acks: &Arc<Acks>, stores: &Arc<Stores>, health: &Arc<Health>, asks: &Sender<Ask>) -> Context {
@@ -377,7 +389,8 @@ impl Plan {
 
     /// Starts a producer; secrets are read anew.
     pub(crate) fn start(&self, context: Context, batch_bytes: usize) -> Result<Producer, Error> {
-        Producer::start(&self.config.producer(batch_bytes, self.message_max_bytes)?, context, self.linger)
+        let linger = Duration::from_secs_f64(self.linger_ms.clamp(0.0, 900_000.0) / 1000.0);
+        Producer::start(&self.config.producer(batch_bytes, self.message_max_bytes, self.linger_ms)?, context, linger)
     }
 }
 

@@ -20,8 +20,6 @@ pub(crate) struct Room {
 
 /// Batches of a partition: the one on its way, and the next.
 const BATCHES: usize = 2;
-/// With this share of one batch the brokers are busy: at 1,000 events a second it is hundreds of times what is on its way.
-const BUSY_SHARE: usize = 4;
 /// A topic of fewer partitions gets as much as one of so many, because five large records of a partition may be on their way at once.
 const PARTITIONS_MIN: usize = 4;
 
@@ -56,13 +54,6 @@ impl Room {
         self.held() < self.limit
     }
 
-    /// Whether so much is held that the brokers are behind: more is to gather then, and `linger.ms` sees to it that it leaves.
-    #[inline]
-    pub(crate) fn is_busy(&mut self, reported: &AtomicUsize) -> bool {
-        self.reported = reported.load(Ordering::Acquire);
-        self.held() >= self.batch_bytes / BUSY_SHARE
-    }
-
     /// A report may be seen before its record is counted here.
     fn held(&self) -> usize {
         usize::try_from(self.accepted.wrapping_sub(self.reported).cast_signed()).unwrap_or(0)
@@ -74,15 +65,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_batches_a_partition_are_held_and_a_quarter_of_one_is_not_flushed() {
+    fn two_batches_a_partition_are_held() {
         let reported = AtomicUsize::new(0);
         let mut room = Room::new(100);
         room.add(6);
-        room.take(24);
-        assert!(room.is_free(&reported) && !room.is_busy(&reported));
-        room.take(1);
-        assert!(room.is_free(&reported) && room.is_busy(&reported));
-        room.take(575);
+        room.take(600);
         // One record more, of whatever size, and then none until something is reported.
         room.take(5_000);
         assert!(!room.is_free(&reported));
@@ -90,7 +77,7 @@ mod tests {
         assert!(room.is_free(&reported));
         // The report of a record that is not counted yet.
         reported.store(6_000, Ordering::Release);
-        assert!(room.is_free(&reported) && !room.is_busy(&reported));
+        assert!(room.is_free(&reported));
     }
 
     #[test]

@@ -305,7 +305,7 @@ impl KafkaSink {
             return Some(self.give_up(ticket, Failure { kind: FailureKind::Indefinite, message }));
         }
         if self.outstanding() > 0 {
-            self.producer.nudge.ask();
+            self.producer.nudge.ask(self.accepted);
             return Some(Enqueue::Waiting(Waiting::Lookup));
         }
         tracing::info!(
@@ -365,9 +365,8 @@ impl Sink for KafkaSink {
 
     #[inline]
     fn nudge(&mut self) {
-        // Behind a busy broker a flush would only cut the batches.
-        if self.outstanding() > 0 && !self.room.is_busy(&self.producer.context().reported_bytes) {
-            self.producer.nudge.ask();
+        if self.outstanding() > 0 {
+            self.producer.nudge.ask(self.accepted);
         }
     }
 

@@ -78,6 +78,7 @@ pub(crate) struct Stream {
     blocked: Option<Blocked>,
     /// Something was enqueued since the sink was last nudged.
     has_unnudged: bool,
+    nudged_at: Instant,
     pace: Pace,
     /// The last read found less than the buffer could take.
     short_read: bool,
@@ -128,6 +129,10 @@ const WAL_END_MS: u64 = 5_000;
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// Wait while events are in flight: bounds how late an acknowledgement is counted.
 const BUSY_WAIT: Duration = Duration::from_millis(2);
+/// How often the sink is nudged while rows come densely and fresh.
+const DENSE_NUDGE: Duration = Duration::from_millis(10);
+/// Transactions older than this, by both clocks, are a backlog. Clocks may differ by as much without harm.
+const BEHIND_US: i64 = 1_000_000;
 /// Wait while the sink is full.
 const FULL_WAIT: Duration = Duration::from_micros(500);
 
@@ -180,6 +185,7 @@ impl Stream {
             status,
             blocked: None,
             has_unnudged: false,
+            nudged_at: Instant::now(),
             pace: Pace::new(Instant::now()),
             short_read: true,
             drain_by: None,
@@ -308,9 +314,9 @@ impl Stream {
 
     /// Waits for a job's answer or a signal.
     fn wait(&mut self, limit: Duration) {
-        self.nudge();
+        // A full sink says nothing of the source: a flush would only cut its batches, and a commit would make it wait, too.
         if !matches!(self.blocked.as_ref().map(|blocked| &blocked.why), Some(Why::Full)) {
-            // A full sink says nothing of the source: to commit for that would only make the sink wait, too.
+            self.nudge();
             self.session.idle();
         }
         match self.control.recv_timeout(limit) {
@@ -441,7 +447,17 @@ impl Stream {
     fn nudge(&mut self) {
         if self.has_unnudged {
             self.has_unnudged = false;
+            self.nudged_at = Instant::now();
             self.sink.nudge();
+        }
+    }
+
+    /// The source has nothing more for the moment, and what came last was committed then. What comes densely is let go now and then, as long as it is fresh; a backlog travels in
+    /// batches as large as the sink makes them, because nobody sees the difference in its age.
+    fn nudge_at_pace(&mut self, is_dense: bool, commit_time_us: i64) {
+        let is_fresh = || crate::status::unix_us() - commit_time_us < BEHIND_US;
+        if !is_dense || self.nudged_at.elapsed() >= DENSE_NUDGE && is_fresh() {
+            self.nudge();
         }
     }
 

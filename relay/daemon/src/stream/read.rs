@@ -107,9 +107,7 @@ impl Stream {
 
     /// The socket is empty: let go what was sent, unless more is sure to follow, and wait as long as nothing else is due.
     fn wait_for_socket(&mut self, copy: &mut CopyBoth, is_dense: bool) -> Option<Input> {
-        if !is_dense {
-            self.nudge();
-        }
+        self.nudge_at_pace(is_dense, self.assembler.transaction().commit_time_us);
         self.session.idle();
         self.fill(copy, self.patience()).err().map(|error| lost(&error))
     }

@@ -79,9 +79,9 @@ impl Stream {
                 Step::On => {}
                 Step::Leave => return Ok(Duration::ZERO),
                 Step::Empty => {
-                    if !self.pace.is_dense(Instant::now()) {
-                        self.nudge();
-                    } else if let Some(wait) = self.coalesce_wait() {
+                    let is_dense = self.pace.is_dense(Instant::now());
+                    self.nudge_at_pace(is_dense, polling.current.as_ref().map_or(0, |current| current.work.time_us));
+                    if is_dense && let Some(wait) = self.coalesce_wait() {
                         // As in the log's stream: an eager reader is woken for each few rows, which costs the server more than it gains.
                         std::thread::sleep(wait);
                     }
