@@ -315,7 +315,7 @@ impl Kafka {
     /// Clean shutdown.
     #[track_caller]
     pub fn stop(&mut self) -> Exit {
-        let exit = self.process().end_by(Signal::TERM, secs(60));
+        let exit = self.process().end_by(Signal::TERM, secs(120));
         self.process = None;
         exit
     }
