@@ -24,7 +24,7 @@ fn three_brokers_whose_leader_dies_lose_and_reorder_nothing() {
         cluster.create_topic(&topic, 4);
         let builder = Builder::new(&outbox.pipeline).url(&db.url("relay")).brokers(&cluster.brokers()).table(&outbox.table);
         let mut relay = mode.apply(builder.toml(QUICK)).spawn();
-        relay.until_state("streaming", secs(60));
+        relay.until_state("streaming", secs(90));
         let mut load = load(&db, &outbox, &topic, number);
         let mut changes = Vec::new();
         // The events' leader, the checkpoint's, and, in exactly-once, the coordinator of its transactions.

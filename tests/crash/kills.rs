@@ -17,7 +17,7 @@ fn fifty_kills_under_load_lose_nothing() {
     let outbox = db.prepare_outbox("kills");
     let topic = topic(kafka, "kills.orders");
     let mut relay = relay(&db.url("relay"), &kafka.brokers(), &outbox).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     let (started, budget) = (Instant::now(), budget(60));
     let (mut kills, mut reconnects) = (0, 0);
@@ -61,11 +61,11 @@ fn kills_during_bootstrap_leave_one_slot_and_lose_nothing_after_it() {
             kills += 1;
             relay.start_again();
         }
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(90));
         let slots = db.sql(&format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}'", outbox.slot));
         assert_eq!(slots.number(), 1);
         let mut load = load(&db, &outbox, &topic, number + round);
-        load.until_committed(300, secs(20));
+        load.until_committed(300, secs(90));
         judge(&mut load, &kafka.brokers(), &topic, &mut relay);
         relay.terminate();
     }
@@ -83,20 +83,20 @@ fn a_second_relay_waits_and_takes_over_each_time() {
     let topic = topic(kafka, "pair.orders");
     let builder = relay(&db.url("relay"), &kafka.brokers(), &outbox);
     let mut leader = builder.clone().spawn();
-    leader.until_state("streaming", secs(30));
+    leader.until_state("streaming", secs(90));
     let mut standby = builder.spawn();
-    standby.until_state("standby", secs(15));
-    standby.until_ready(secs(5));
+    standby.until_state("standby", secs(90));
+    standby.until_ready(secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     let mut slowest = Duration::ZERO;
     for _ in 0..6 {
         std::thread::sleep(Duration::from_millis(seed.between(200, 1_500)));
         let before = Instant::now();
         leader.kill_9();
-        standby.until_state("streaming", secs(15));
+        standby.until_state("streaming", secs(90));
         slowest = slowest.max(before.elapsed());
         leader.start_again();
-        leader.until_state("standby", secs(15));
+        leader.until_state("standby", secs(90));
         std::mem::swap(&mut leader, &mut standby);
     }
     let report = judge(&mut load, &kafka.brokers(), &topic, &mut leader);
@@ -110,14 +110,14 @@ fn a_clean_stop_and_start_repeats_nothing() {
     let outbox = db.prepare_outbox("clean");
     let topic = topic(kafka, "clean.orders");
     let mut relay = relay(&db.url("relay"), &kafka.brokers(), &outbox).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(90));
     let mut load = load(&db, &outbox, &topic, Seed::fresh());
     for _ in 0..4 {
         std::thread::sleep(Duration::from_millis(800));
         let exit = relay.terminate();
         assert_eq!(exit.code, Some(0), "{exit:?}");
         relay.start_again();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(90));
     }
     let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
     assert_eq!(report.duplicates, 0, "four clean stops under load repeat nothing");

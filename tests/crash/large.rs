@@ -5,6 +5,7 @@ use crate::story::{Mode, QUICK, topic};
 use relay_tests::consumer::{Isolation, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
+use relay_tests::proxy::Proxy;
 use relay_tests::relay::Builder;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, until};
@@ -38,20 +39,25 @@ fn a_large_transaction_cut_in_the_middle_goes_on_behind_what_is_stored_or_comes_
         let db = Postgres::start(Version::V15);
         let outbox = db.prepare_outbox(&format!("cut{}", mode.name()));
         db.prepare_for_poll(&outbox);
+        let proxy = Proxy::start(db.port());
+        let url = db.url_through("relay", proxy.port());
         let rows = 3_000_u64;
         for changes_publication in [false, true] {
             if changes_publication && mode == Mode::Poll {
                 continue;
             }
             let topic = topic(kafka, &format!("cut.{}.{changes_publication}", mode.name()));
-            let builder = Builder::new(&outbox.pipeline).url(&db.url("relay")).brokers(&kafka.brokers()).table(&outbox.table);
+            let builder = Builder::new(&outbox.pipeline).url(&url).brokers(&kafka.brokers()).table(&outbox.table);
             // A small window makes a position inside the transaction durable before all of it is sent.
             let small = "delivery.in_flight_events = 200\ndelivery.checkpoint_interval = \"20ms\"";
             let mut relay = mode.apply(builder.toml(QUICK)).toml(small).spawn();
-            relay.until_state("streaming", secs(60));
-            relay.plan(&format!("after-produce=abort@{}", rows / 2)).start_again().until_state("streaming", secs(60));
+            relay.until_state("streaming", secs(90));
+            relay.plan(&format!("after-produce=abort@{}", rows / 2)).start_again().until_state("streaming", secs(90));
+            // Some seconds for the half of it, whatever the machine: time for many records of the checkpoint.
+            proxy.bandwidth(40_000);
             copy(&db, &outbox.table, &topic, 1, rows);
-            let fired = relay.until_aborted(secs(60)).expect("it dies in the middle of the transaction");
+            let fired = relay.until_aborted(secs(120)).expect("it dies in the middle of the transaction");
+            proxy.heal();
             let stored = record(&relay);
             let inside = stored["seq"].as_u64().or_else(|| stored["poll"].is_object().then_some(0));
             let before = numbers(&topic).len() as u64;
@@ -63,9 +69,9 @@ fn a_large_transaction_cut_in_the_middle_goes_on_behind_what_is_stored_or_comes_
                     p = outbox.publication
                 ));
             }
-            relay.plan("").start_again().until_state("streaming", secs(60));
+            relay.plan("").start_again().until_state("streaming", secs(90));
             let mut seen = Vec::new();
-            until(&format!("all {rows} rows"), secs(60), || {
+            until(&format!("all {rows} rows"), secs(120), || {
                 seen = numbers(&topic);
                 let mut each: Vec<u64> = seen.iter().map(|(n, _)| *n).collect();
                 each.sort_unstable();
@@ -118,16 +124,16 @@ fn a_transaction_larger_than_memory_passes_through_it() {
         let topic = topic(kafka, &format!("huge.{}", mode.name()));
         let builder = Builder::new(&outbox.pipeline).url(&db.url("relay")).brokers(&kafka.brokers()).table(&outbox.table);
         let mut relay = mode.apply(builder.toml(QUICK)).toml("delivery.in_flight = \"16MiB\"").spawn();
-        relay.until_state("streaming", secs(60));
+        relay.until_state("streaming", secs(90));
         let rows = 40_000_u64;
-        relay.plan(&format!("after-produce=abort@{}", rows / 2)).start_again().until_state("streaming", secs(60));
+        relay.plan(&format!("after-produce=abort@{}", rows / 2)).start_again().until_state("streaming", secs(90));
         db.sql(&format!(
             "INSERT INTO {} (topic, key, type, payload) SELECT '{topic}', 'k' || n % 5, 'Written', \
              jsonb_build_object('n', n, 'pad', repeat('x', 4000)) FROM generate_series(1, {rows}) n",
             outbox.table
         ));
         assert!(relay.until_aborted(secs(120)).is_some(), "it dies in the middle");
-        relay.plan("").start_again().until_state("streaming", secs(60));
+        relay.plan("").start_again().until_state("streaming", secs(90));
         // Offsets first: reading 160 MB again and again is not what is tested. Exactly-once takes some for its markers.
         let ends = || -> i64 { (0..4).map(|partition| kafka.end_offset(&topic, partition)).sum() };
         until("most of it", secs(240), || (ends() >= rows as i64).then_some(()));

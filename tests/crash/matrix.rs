@@ -176,7 +176,7 @@ fn die(relay: &mut Relay, point: &str, pass: u64) -> Fired {
 /// Waits for a planned death.
 #[track_caller]
 fn died(relay: &mut Relay, point: &str) -> Fired {
-    relay.until_aborted(secs(60)).unwrap_or_else(|| {
+    relay.until_aborted(secs(120)).unwrap_or_else(|| {
         panic!("{point} was not passed within a minute: {:?}\n{}", relay.try_status(), relay.process().log_tail())
     })
 }

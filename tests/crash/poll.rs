@@ -1,6 +1,6 @@
 //! The polling source under load: kills, a waiting second poller, switches between the modes, servers that crash, a network that fails.
 
-use crate::story::{QUICK, budget, judge, load, topic};
+use crate::story::{QUICK, budget, cut, judge, load, topic};
 use relay_tests::kafka::Kafka;
 use relay_tests::outbox::Outbox;
 use relay_tests::postgres::Postgres;
@@ -8,7 +8,7 @@ use relay_tests::proxy::Proxy;
 use relay_tests::relay::Builder;
 use relay_tests::seed::Seed;
 use relay_tests::versions::Version;
-use relay_tests::wait::secs;
+use relay_tests::wait::{secs, until};
 use std::time::{Duration, Instant};
 
 const POLL: &str = "source.mode = \"poll\"\nsource.poll.interval = \"20ms\"\nsource.poll.batch = 50";
@@ -34,7 +34,7 @@ fn kills_of_a_poller_lose_nothing_whatever_becomes_of_the_rows() {
         let kafka = Kafka::shared();
         let topic = topic(kafka, &format!("pollkills.{name}"));
         let mut relay = poller(&db.url("relay"), &kafka.brokers(), &outbox, keys).spawn();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(90));
         let mut load = load(&db, &outbox, &topic, number);
         let (started, budget) = (Instant::now(), budget(20));
         let (mut kills, mut cuts) = (0, 0);
@@ -55,7 +55,7 @@ fn kills_of_a_poller_lose_nothing_whatever_becomes_of_the_rows() {
         if name == "delete" {
             // What the killed ones had published and not deleted goes at the start.
             let left = format!("SELECT count(*) FROM {}", outbox.table);
-            relay_tests::wait::until("the rows to be gone", secs(30), || (db.sql(&left).number() == 0).then_some(()));
+            until("the rows to be gone", secs(90), || (db.sql(&left).number() == 0).then_some(()));
         }
     }
 }
@@ -69,9 +69,9 @@ fn a_second_poller_takes_over_each_time_under_load() {
     let topic = topic(kafka, "pollpair.orders");
     let builder = poller(&db.url("relay"), &kafka.brokers(), &outbox, "");
     let mut leader = builder.clone().spawn();
-    leader.until_state("streaming", secs(30));
+    leader.until_state("streaming", secs(90));
     let mut standby = builder.spawn();
-    standby.until_state("standby", secs(15));
+    standby.until_state("standby", secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     let (mut slowest, mut frozen) = (Duration::ZERO, 0);
     for round in 0..6 {
@@ -81,16 +81,16 @@ fn a_second_poller_takes_over_each_time_under_load() {
             // Frozen instead of dead: its session is ended, as the server does after 30 s; it wakes up as a standby.
             leader.pause();
             db.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted");
-            standby.until_state("streaming", secs(15));
+            standby.until_state("streaming", secs(90));
             leader.resume();
             frozen += 1;
         } else {
             leader.kill_9();
-            standby.until_state("streaming", secs(15));
+            standby.until_state("streaming", secs(90));
             leader.start_again();
         }
         slowest = slowest.max(before.elapsed());
-        leader.until_state("standby", secs(20));
+        leader.until_state("standby", secs(90));
         std::mem::swap(&mut leader, &mut standby);
     }
     // A leader that was frozen may deliver late what it had in flight: first appearances stay in order all the same.
@@ -109,7 +109,7 @@ fn switches_between_the_modes_under_load_and_kills_lose_nothing() {
     let kafka = Kafka::shared();
     let topic = topic(kafka, "pollswitch.orders");
     let mut relay = poller(&db.url("relay"), &kafka.brokers(), &outbox, "").spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     let (mut kills, mut switches) = (0, 0);
     for round in 0..3 {
@@ -118,7 +118,8 @@ fn switches_between_the_modes_under_load_and_kills_lose_nothing() {
             relay.terminate();
             if mode == "log" {
                 // Left over from the log's last turn: where it stands has nothing to do with where polling does.
-                db.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active");
+                let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
+                until("the slot to be free", secs(90), || db.try_sql(drop).ok());
             }
             relay.reconfigure(&format!("source.mode = {mode:?}"));
             relay.start_again();
@@ -128,7 +129,7 @@ fn switches_between_the_modes_under_load_and_kills_lose_nothing() {
                 kills += 1;
                 relay.start_again();
             }
-            relay.until_state("streaming", secs(60));
+            relay.until_state("streaming", secs(90));
             if mode == "log" {
                 // Until a pair is stored there is no way back.
                 let has_pair = || {
@@ -136,7 +137,7 @@ fn switches_between_the_modes_under_load_and_kills_lose_nothing() {
                     let record: serde_json::Value = serde_json::from_slice(&shown.stdout).ok()?;
                     (record["mode"] == "log" && record["log_poll"].is_object()).then_some(())
                 };
-                relay_tests::wait::until("a pair", secs(30), has_pair);
+                until("a pair", secs(90), has_pair);
             }
             switches += 1;
         }
@@ -153,7 +154,7 @@ fn a_server_that_crashes_loses_nothing_that_was_published() {
     let kafka = Kafka::shared();
     let topic = topic(kafka, "pollcrash.orders");
     let mut relay = poller(&db.url("relay"), &kafka.brokers(), &outbox, "").spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     let (mut kills, mut stops) = (0, 0);
     for _ in 0..5 {
@@ -166,7 +167,7 @@ fn a_server_that_crashes_loses_nothing_that_was_published() {
             stops += 1;
         }
         db.start_again();
-        relay.until_state("streaming", secs(60));
+        relay.until_state("streaming", secs(90));
     }
     let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
     println!("seed {number}: {kills} kills and {stops} stops of the server, {} duplicates", report.duplicates);
@@ -181,14 +182,13 @@ fn faults_between_a_poller_and_postgresql_lose_nothing() {
     let proxy = Proxy::start(db.port());
     let url = db.url_through("relay", proxy.port());
     let mut relay = poller(&url, &kafka.brokers(), &outbox, "after_publish = \"delete\"").spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     let steps = proxy.chaos(number, budget(20)).finish();
-    proxy.heal();
+    cut(&proxy);
     let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
     let counts = proxy.counts();
     println!("seed {number}: {} faults, {counts:?}, {} duplicates", steps.len(), report.duplicates);
-    assert!(counts.cuts > 0, "a run without a cut proves nothing: {counts:?}");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn claims_survive_kills() {
     let topic = topic(kafka, "pollclaims.orders");
     let keys = "order = \"claim(seq)\"\nmatch = \"done is null\"\nafter_publish = \"update:done=now()\"";
     let mut relay = poller(&db.url("relay"), &kafka.brokers(), &outbox, keys).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(90));
     // One writer: claims keep no order between transactions that overlap.
     let mut load = relay_tests::load::Load::on(&db.url("app"), &outbox).topic(&topic).writers(1).rate(800.0).seed(number).start();
     for _ in 0..10 {
@@ -211,7 +211,7 @@ fn claims_survive_kills() {
         relay.start_again();
     }
     let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
-    relay_tests::wait::until("the marks", secs(30), || {
+    until("the marks", secs(90), || {
         (db.sql(&format!("SELECT count(*) FROM {table} WHERE done IS NULL")).number() == 0).then_some(())
     });
     println!("seed {number}: 10 kills, {} duplicates", report.duplicates);

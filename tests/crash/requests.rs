@@ -29,9 +29,9 @@ impl Scene {
         let topic = topic(kafka, &format!("{name}.{}", mode.name()));
         let builder = Builder::new(&outbox.pipeline).url(&db.url("relay")).brokers(&kafka.proxied_brokers()).table(&outbox.table);
         let mut relay = mode.apply(builder.toml(QUICK)).toml(toml).spawn();
-        relay.until_state("streaming", secs(60));
+        relay.until_state("streaming", secs(90));
         let load = load(&db, &outbox, &topic, Seed::fresh());
-        load.until_committed(500, secs(30));
+        load.until_committed(500, secs(90));
         Scene { db, topic, relay, load }
     }
 
@@ -42,9 +42,9 @@ impl Scene {
         let trapped = || kafka.proxy().trapped(Api::Produce, trap);
         let before = trapped();
         kafka.proxy().trap(Api::Produce, trap, times);
-        until("the answers", secs(30), || (trapped() >= before + times).then_some(()));
+        until("the answers", secs(90), || (trapped() >= before + times).then_some(()));
         // A topic that is denied is looked at again with growing patience.
-        let limit = if matches!(trap, Trap::Refuse(-1) | Trap::Disown(_)) { secs(30) } else { secs(90) };
+        let limit = if matches!(trap, Trap::Refuse(-1) | Trap::Disown(_)) { secs(50) } else { secs(120) };
         self.until_more(kafka, 100, limit);
         println!("{} {trap:?}: {} rewinds so far, {:.1?}", self.topic, self.rewinds(), start.elapsed());
     }
@@ -84,8 +84,8 @@ fn a_write_whose_answer_is_lost_is_in_the_log_once() {
         for _ in 0..5 {
             let before = kafka.proxy().trapped(Api::Produce, Trap::CutAfter);
             kafka.proxy().trap(Api::Produce, Trap::CutAfter, 1);
-            until("the lost answer", secs(30), || (kafka.proxy().trapped(Api::Produce, Trap::CutAfter) > before).then_some(()));
-            scene.until_more(&kafka, 100, secs(60));
+            until("the lost answer", secs(90), || (kafka.proxy().trapped(Api::Produce, Trap::CutAfter) > before).then_some(()));
+            scene.until_more(&kafka, 100, secs(120));
         }
         let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
         println!("{mode:?}: {} answers were lost", kafka.proxy().trapped(Api::Produce, Trap::CutAfter));
@@ -129,7 +129,7 @@ fn a_write_that_failed_for_good_is_read_again() {
         }
         // Of order nothing is asked: what was on its way behind the failed batch may have come first (guarantees, "Order in detail").
         scene.load.stop();
-        let report = until("every event", secs(60), || {
+        let report = until("every event", secs(120), || {
             let records = Reader::new(&kafka.brokers()).read_all(&[&scene.topic], Isolation::Committed);
             Some(scene.load.oracle().check(&records)).filter(Report::is_complete)
         });
@@ -144,12 +144,12 @@ fn without_any_broker_reading_stops_and_the_slot_is_kept() {
     let kafka = Kafka::builder().proxied().start();
     for mode in Mode::all().filter(|mode| *mode != Mode::Poll) {
         let mut scene =
-            Scene::start(&kafka, "brokerless", mode, "source.log.wal_sender_timeout = \"3s\"\ndelivery.in_flight_events = 2000");
+            Scene::start(&kafka, "brokerless", mode, "source.log.wal_sender_timeout = \"12s\"\ndelivery.in_flight_events = 2000");
         let backend = "SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots";
         let pid = scene.db.sql(backend).number();
         kafka.proxy().refuse();
         let start = Instant::now();
-        while start.elapsed() < secs(8) {
+        while start.elapsed() < secs(15) {
             std::thread::sleep(Duration::from_millis(500));
             assert_eq!(scene.db.sql(backend).number(), pid, "{mode:?}: status updates go on: {}", scene.relay.logs());
         }
@@ -157,7 +157,7 @@ fn without_any_broker_reading_stops_and_the_slot_is_kept() {
         let rss = scene.relay.peak_rss_bytes() >> 20;
         assert!(in_flight <= 2_000, "{in_flight} events in flight");
         kafka.proxy().heal();
-        scene.until_more(&kafka, 1, secs(60));
+        scene.until_more(&kafka, 1, secs(120));
         let report = judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay);
         let counts = kafka.proxy().counts();
         println!(
@@ -179,11 +179,11 @@ fn a_commit_of_unknown_outcome_is_looked_up_and_nothing_is_lost_or_repeated() {
     for trap in [Trap::CutBefore, Trap::CutAfter, Trap::DropRequest, Trap::DropResponse] {
         let inits = kafka.proxy().seen(Api::InitProducerId);
         kafka.proxy().trap(Api::EndTxn, trap, 1);
-        until("the trap", secs(30), || (kafka.proxy().trapped(Api::EndTxn, trap) > 0).then_some(()));
+        until("the trap", secs(90), || (kafka.proxy().trapped(Api::EndTxn, trap) > 0).then_some(()));
         let is_new = || (kafka.proxy().seen(Api::InitProducerId) > inits).then_some(());
-        let renewed = try_until(secs(30), is_new);
+        let renewed = try_until(secs(90), is_new);
         assert!(renewed.is_some(), "{trap:?}: no new producer after an unknown outcome\n{}", scene.relay.process().log_tail());
-        scene.until_more(&kafka, 100, secs(60));
+        scene.until_more(&kafka, 100, secs(120));
     }
     judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
 }
@@ -196,21 +196,21 @@ fn a_late_commit_does_not_end_a_later_transaction() {
     for is_cut in [false, true, true] {
         let inits = kafka.proxy().seen(Api::InitProducerId);
         kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
-        until("a commit on its way", secs(30), || (kafka.proxy().held() == 1).then_some(()));
+        until("a commit on its way", secs(90), || (kafka.proxy().held() == 1).then_some(()));
         if is_cut {
             // librdkafka sends the commit again by itself, which succeeds; the first copy is still under way.
             assert!(kafka.proxy().cut() > 0);
         }
         // relay gives it up, fences itself off and goes on; then a later transaction is caught before its own end: it is open now.
-        until("a new producer", secs(60), || (kafka.proxy().seen(Api::InitProducerId) > inits).then_some(()));
-        scene.until_more(&kafka, 50, secs(60));
+        until("a new producer", secs(120), || (kafka.proxy().seen(Api::InitProducerId) > inits).then_some(()));
+        scene.until_more(&kafka, 50, secs(120));
         kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
-        until("a later transaction's end", secs(30), || (kafka.proxy().held() == 2).then_some(()));
+        until("a later transaction's end", secs(90), || (kafka.proxy().held() == 2).then_some(()));
         let code = code_of_end(&kafka.proxy().release_alone());
         println!("the late commit was answered with {code}");
         assert_ne!(code, 0, "the broker takes no commit of an epoch that is over");
         kafka.proxy().release();
-        scene.until_more(&kafka, 50, secs(60));
+        scene.until_more(&kafka, 50, secs(120));
     }
     assert_eq!(kafka.proxy().trapped(Api::EndTxn, Trap::Hold), 6);
     judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
@@ -220,25 +220,26 @@ fn a_late_commit_does_not_end_a_later_transaction() {
 #[test]
 fn a_transaction_that_times_out_while_relay_stands_still_is_sent_again_once() {
     let kafka = Kafka::builder().proxied().start();
-    let properties = "[sink.kafka.properties]\n\"transaction.timeout.ms\" = 3000\n\"socket.timeout.ms\" = 1000";
+    // Long enough for a busy machine to freeze relay before it gives the request up, and to look at the transaction before it is over.
+    let properties = "[sink.kafka.properties]\n\"transaction.timeout.ms\" = 15000\n\"socket.timeout.ms\" = 8000";
     let mut scene = Scene::start(&kafka, "expired", Mode::ExactlyOnce, properties);
     for _ in 0..2 {
         // Open for sure: its end is on its way and does not arrive.
         kafka.proxy().trap(Api::EndTxn, Trap::Hold, 1);
-        until("an open transaction", secs(30), || (kafka.proxy().held() == 1).then_some(()));
+        until("an open transaction", secs(90), || (kafka.proxy().held() == 1).then_some(()));
         scene.relay.pause();
         let end = |isolation| Reader::new(&kafka.brokers()).end(&scene.topic, isolation);
         let hidden = end(Isolation::Uncommitted) - end(Isolation::Committed);
         assert!(hidden > 0, "a transaction is open");
         let open = Instant::now();
         let is_over = || (end(Isolation::Uncommitted) == end(Isolation::Committed)).then_some(());
-        until("the broker to end it", secs(60), is_over);
+        until("the broker to end it", secs(120), is_over);
         println!("{hidden} records of an open transaction were aborted after {:.1?}", open.elapsed());
         let code = code_of_end(&kafka.proxy().release_alone());
         assert_ne!(code, 0, "the transaction is over at the broker: its end is refused");
         scene.relay.resume();
-        scene.until_more(&kafka, 100, secs(60));
+        scene.until_more(&kafka, 100, secs(120));
     }
     judge(&mut scene.load, &kafka.brokers(), &scene.topic, &mut scene.relay).assert_exactly_once();
-    assert_eq!(scene.relay.try_status().map(|status| status["state"].clone()), Some("streaming".into()));
+    scene.relay.until_state("streaming", secs(90));
 }

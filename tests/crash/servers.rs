@@ -19,7 +19,7 @@ fn postgresql_killed_stopped_and_restarted_loses_nothing() {
         let outbox = db.prepare_outbox(&format!("restarts{}", version as u32));
         let topic = topic(kafka, &format!("restarts.{version:?}"));
         let mut relay = relay(&db.url("relay"), &kafka.brokers(), &outbox).spawn();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(90));
         let mut load = load(&db, &outbox, &topic, number);
         let (mut kills, mut immediate, mut fast) = (0, 0, 0);
         let started = Instant::now();
@@ -44,7 +44,7 @@ fn postgresql_killed_stopped_and_restarted_loses_nothing() {
                 relay.kill_9();
                 relay.start_again();
             }
-            relay.until_state("streaming", secs(60));
+            relay.until_state("streaming", secs(90));
         }
         let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
         println!(
@@ -64,13 +64,13 @@ fn a_fast_restart_of_postgresql_repeats_nothing() {
         db.prepare_for_poll(&outbox);
         let topic = topic(kafka, &format!("fast.{version:?}.{}", mode.name()));
         let mut relay = mode.apply(relay(&db.url("relay"), &kafka.brokers(), &outbox)).spawn();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(90));
         let mut load = load(&db, &outbox, &topic, Seed::fresh());
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(500));
             db.stop_fast();
             db.start_again();
-            relay.until_state("streaming", secs(60));
+            relay.until_state("streaming", secs(90));
         }
         let report = judge(&mut load, &kafka.brokers(), &topic, &mut relay);
         println!("{version}, {mode:?}: two fast restarts, {} duplicates", report.duplicates);
@@ -87,7 +87,7 @@ fn kafka_killed_and_restarted_loses_nothing() {
     let outbox = db.prepare_outbox("broker");
     let topic = topic(&kafka, "broker.orders");
     let mut relay = relay(&db.url("relay"), &kafka.brokers(), &outbox).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     let (mut kills, mut stops) = (0, 0);
     for _ in 0..3 {

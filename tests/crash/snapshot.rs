@@ -12,13 +12,15 @@ use relay_tests::proxy::Proxy;
 use relay_tests::relay::{Builder, Fired, Relay};
 use relay_tests::seed::Seed;
 use relay_tests::versions::Version;
-use relay_tests::wait::{Finally, secs, until};
+use relay_tests::wait::{Finally, secs, try_until, until};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, sleep};
 use std::time::Duration;
 
 const ROWS: i64 = 20_000;
+/// Bytes per second of each connection, of which two take some twenty seconds for the table.
+const THIN: u64 = 10_000;
 
 /// Newest image last for each row that is there, none for the others; an image read is never older than what stands before it.
 fn judge(db: &Postgres, records: &[Rec]) -> Result<(), String> {
@@ -120,12 +122,12 @@ impl Scene {
     /// Ends the writers, waits for the snapshots' end and for the topic to equal the table, and judges it.
     fn judge(&self, mut relay: Relay, kafka: &Kafka) {
         self.proxy.heal();
-        relay.until_state("streaming", secs(60));
+        relay.until_state("streaming", secs(90));
         sleep(Duration::from_millis(300));
         self.stop.store(true, Ordering::Relaxed);
         until(&format!("the snapshots' end; {}", relay.logs()), secs(120), || relay.status()["snapshot"].is_null().then_some(()));
         let mut verdict = Ok(());
-        until(&format!("the topic to equal the table; {}", relay.logs()), secs(60), || {
+        until(&format!("the topic to equal the table; {}", relay.logs()), secs(240), || {
             verdict = judge(&self.db, &self.records(kafka));
             verdict.is_ok().then_some(())
         });
@@ -136,7 +138,7 @@ impl Scene {
 /// Where none is in work beside the stream one is asked for. `begun`: this process has read some of it, and more is stored than before.
 fn kill_inside(relay: &mut Relay, is_export: bool, begun: bool, seed: &mut Seed) {
     let mut at_first = None;
-    let phase = until("a snapshot in work", secs(90), || {
+    let phase = until("a snapshot in work", secs(180), || {
         let status = relay.try_status()?;
         let work = &status["snapshot"];
         if work.is_null() && status["state"] == "streaming" && !is_export {
@@ -146,7 +148,10 @@ fn kill_inside(relay: &mut Relay, is_export: bool, begun: bool, seed: &mut Seed)
             return None;
         }
         let done = work["blocks_done"].as_u64();
-        if begun && done <= *at_first.get_or_insert(done) {
+        // One that is over before this looks at it again gives way to the next, which begins anew.
+        let first = done.min(*at_first.get_or_insert(done));
+        at_first = Some(first);
+        if begun && done <= first {
             return None;
         }
         sleep(Duration::from_millis(seed.below(300)));
@@ -183,8 +188,8 @@ fn story(name: &str, has_slot: bool, toml: &str, kills: u64) {
     std::thread::scope(|scope| {
         let _writers = scene.start_writers(scope);
         if !has_slot {
-            // Some seconds for the table, whatever the machine: the slot's snapshot is still being read at the first kill.
-            scene.proxy.bandwidth(60_000);
+            // A long time for the table, whatever the machine: the slot's snapshot is still being read at the first kill.
+            scene.proxy.bandwidth(THIN);
         }
         let mut relay = scene.relay(&kafka.brokers(), toml).spawn();
         if !has_slot {
@@ -214,12 +219,15 @@ pub(crate) fn killed_at(name: &str, toml: &str, plan: &[(&'static str, u64)]) ->
         for &(point, passes) in plan {
             relay.plan(&format!("{point}=abort@{}", seed.between(1, passes))).start_again();
             // One that a death has cut goes on by itself, and may meet the point before anybody asks.
-            let streams = |relay: &Relay| relay.try_status().is_some_and(|status| status["state"] == "streaming");
-            until("the stream", secs(40), || (streams(&relay) || !relay.process().is_running()).then_some(()));
-            if relay.process().is_running() {
-                relay.run(&["snapshot", "start", "public.t"]);
-            }
-            let fired = relay.until_aborted(secs(60)).unwrap_or_else(|| panic!("{point} was not passed\n{}", relay.logs()));
+            let is_dead = try_until(secs(120), || {
+                let status = relay.try_status();
+                if status.is_some_and(|status| status["state"] == "streaming" && status["snapshot"].is_null()) {
+                    relay.run(&["snapshot", "start", "public.t"]);
+                }
+                (!relay.process().is_running()).then_some(())
+            });
+            assert!(is_dead.is_some(), "{point} was not passed\n{}", relay.logs());
+            let fired = relay.until_aborted(secs(30)).expect("it is dead");
             deaths.push((point, fired));
         }
         relay.plan("").start_again();

@@ -247,7 +247,7 @@ impl Postgres {
     /// took is in the answer: a client that holds it up shows there.
     #[track_caller]
     pub fn stop_fast(&mut self) -> Exit {
-        self.stop_fast_within(secs(60))
+        self.stop_fast_within(secs(120))
     }
 
     /// As [`Postgres::stop_fast`]; panics when it takes longer.

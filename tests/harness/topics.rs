@@ -7,12 +7,13 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::kafka::Kafka;
 use crate::wait::{secs, until};
 
 /// How long the broker may take for one administrative request.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A name that no other test of this process uses.
 pub fn unique_topic(stem: &str) -> String {
@@ -35,8 +36,7 @@ impl Kafka {
     pub fn create_replicated_topic(&self, name: &str, partitions: i32, replicas: i32, config: &[(&str, &str)]) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topic = config.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
-        let made = block(self.admin().create_topics([&topic], &options())).expect("ask the broker to create a topic");
-        made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
+        self.make(&[topic]);
         self.until_topic(name, |count| count == usize::try_from(partitions).unwrap_or(1));
     }
 
@@ -44,8 +44,7 @@ impl Kafka {
     #[track_caller]
     pub fn create_topics(&self, names: &[String]) {
         let topics: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1))).collect();
-        let made = block(self.admin().create_topics(&topics, &options())).expect("ask the broker to create topics");
-        made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
+        self.make(&topics);
         names.last().into_iter().for_each(|name| self.until_topic(name, |count| count == 1));
     }
 
@@ -113,6 +112,20 @@ impl Kafka {
         let change = config.iter().fold(AlterConfig::new(resource), |change, (key, value)| change.set(key, value));
         let done = block(self.admin().alter_configs([&change], &options())).expect("ask the broker to change settings");
         done.into_iter().for_each(|r| drop(r.unwrap_or_else(|(what, e)| panic!("change settings of {what:?}: {e}"))));
+    }
+
+    /// A broker that stood still for longer than its session is fenced off until its next heartbeat; until then nothing can be placed.
+    #[track_caller]
+    fn make(&self, topics: &[NewTopic<'_>]) {
+        until("a broker that takes topics", LIMIT, || {
+            let made = block(self.admin().create_topics(topics, &options())).expect("ask the broker to create topics");
+            let is_fenced = |code: &RDKafkaErrorCode| *code == RDKafkaErrorCode::InvalidReplicationFactor;
+            if made.iter().any(|r| r.as_ref().is_err_and(|(_, code)| is_fenced(code))) {
+                return None;
+            }
+            made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
+            Some(())
+        });
     }
 
     #[track_caller]

@@ -2,6 +2,7 @@
 
 use super::writers::Rows;
 use relay_tests::consumer::{Isolation, Rec, read_all};
+use relay_tests::wait::{secs, try_until};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -87,8 +88,16 @@ pub(crate) fn transactions(brokers: &str, topic: &str, topics: &[Topic]) -> (usi
         *sent.entry(id.clone()).or_default() += 1;
         orders.entry(id).or_default().insert(value["transaction"]["total_order"].as_u64().expect("an order"));
     }
+    let mut records = Vec::new();
+    // The last END follows the record that made the topics complete.
+    try_until(secs(90), || {
+        records = read_all(brokers, &[topic], Isolation::Committed);
+        let ends = records.iter().map(Rec::json).filter(|value| value["status"] == "END");
+        let ended: HashSet<String> = ends.filter_map(|value| Some(value["id"].as_str()?.to_owned())).collect();
+        orders.keys().all(|id| ended.contains(id)).then_some(())
+    });
     let (mut begun, mut ended) = (HashSet::new(), BTreeMap::new());
-    for record in read_all(brokers, &[topic], Isolation::Committed) {
+    for record in records {
         let value = record.json();
         let id = value["id"].as_str().expect("an id").to_owned();
         if value["status"] == "BEGIN" {

@@ -2,6 +2,9 @@
 
 use super::{Book, Kill, die};
 use crate::story::{Mode, QUICK};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode;
 use relay_tests::consumer::{Isolation, read_all};
 use relay_tests::kafka::Kafka;
 use relay_tests::outbox::Outbox;
@@ -27,23 +30,23 @@ pub(super) fn run(mode: Mode, kills: &[Kill], book: &mut Book) {
         let records = read_all(&kafka.brokers(), &[&topic], Isolation::Committed);
         records.iter().filter_map(|record| record.json()["n"].as_u64()).collect()
     };
-    let until_seen = |n: u64| until(&format!("row {n} in {topic}"), secs(60), || numbers().contains(&n).then_some(()));
+    let until_seen = |n: u64| until(&format!("row {n} in {topic}"), secs(120), || numbers().contains(&n).then_some(()));
     let mut written = 0;
     for kill in kills {
         // It must have read the wide limit before that is lowered: the check before produce cannot know then.
-        relay.plan(&format!("{}=abort@1", kill.point)).start_again().until_state("streaming", secs(60));
+        relay.plan(&format!("{}=abort@1", kill.point)).start_again().until_state("streaming", secs(90));
         written += 1;
         write(&db, &outbox, &topic, written, written, 0);
         until_seen(written);
-        kafka.alter_topic(&topic, &[("max.message.bytes", NARROW)]);
+        limit(kafka, &topic, NARROW);
         write(&db, &outbox, &topic, written + 1, written + 40, written + 20);
         written += 40;
         let fired = super::died(&mut relay, kill.point);
         book.killed(mode, kill.point, &fired);
-        kafka.alter_topic(&topic, &[("max.message.bytes", WIDE)]);
+        limit(kafka, &topic, WIDE);
         // Dead again, behind nothing but a start.
         die(&mut relay, "epoch-write", 1);
-        relay.plan("").start_again().until_state("streaming", secs(60));
+        relay.plan("").start_again().until_state("streaming", secs(90));
         until_seen(written);
         if mode == Mode::ExactlyOnce {
             assert_eq!(numbers().len() as u64, written, "exactly once after {}", kill.point);
@@ -53,6 +56,25 @@ pub(super) fn run(mode: Mode, kills: &[Kill], book: &mut Book) {
     seen.sort_unstable();
     seen.dedup();
     book.lost += written - seen.len() as u64;
+}
+
+/// Changes the limit and waits until it is in force: the broker stores a setting first and acts on it a moment later.
+fn limit(kafka: &Kafka, topic: &str, bytes: &str) {
+    kafka.alter_topic(topic, &[("max.message.bytes", bytes)]);
+    let client: FutureProducer = ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().expect("a producer");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime of one thread");
+    // Without a number, and so no row.
+    let probe = format!(r#"{{"probe": "{}"}}"#, "x".repeat(40_000));
+    until(&format!("a limit of {bytes} bytes"), secs(90), || {
+        let record = FutureRecord::to(topic).key("probe").payload(&probe);
+        let sent = client.send_result(record).unwrap_or_else(|(e, _)| panic!("send a probe: {e}"));
+        let refused = match runtime.block_on(sent).expect("the producer lives") {
+            Ok(_) => false,
+            Err((e, _)) if e.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => true,
+            Err((e, _)) => panic!("send a probe: {e}"),
+        };
+        (refused == (bytes == NARROW)).then_some(())
+    });
 }
 
 /// Rows `from..=to` in one transaction, one of them large.

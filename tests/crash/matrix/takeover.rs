@@ -19,18 +19,18 @@ pub(super) fn run(mode: Mode, kills: &[Kill], book: &mut Book) {
     let builder = Builder::new(&outbox.pipeline).url(&db.url("relay")).brokers(&kafka.brokers()).table(&outbox.table);
     let builder = mode.apply(builder.toml(QUICK));
     let mut leader = builder.clone().spawn();
-    leader.until_state("streaming", secs(60));
+    leader.until_state("streaming", secs(90));
     let mut heir = builder.spawn();
-    heir.until_state("standby", secs(30));
+    heir.until_state("standby", secs(90));
     let mut load = load(&db, &outbox, &topic, number);
     for kill in kills {
-        heir.plan(&format!("{}=abort@1", kill.point)).start_again().until_state("standby", secs(30));
+        heir.plan(&format!("{}=abort@1", kill.point)).start_again().until_state("standby", secs(90));
         leader.kill_9();
         let fired = died(&mut heir, kill.point);
         book.killed(mode, kill.point, &fired);
-        leader.start_again().until_state("streaming", secs(60));
+        leader.start_again().until_state("streaming", secs(90));
     }
-    heir.plan("").start_again().until_state("standby", secs(30));
+    heir.plan("").start_again().until_state("standby", secs(90));
     let report = judge(&mut load, &kafka.brokers(), &topic, &mut leader);
     book.lost += report.missing.len() as u64;
     if mode == Mode::ExactlyOnce {
