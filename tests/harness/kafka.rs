@@ -200,7 +200,7 @@ impl Builder {
 
 /// One replica of everything, no waiting for group members, transactions that time out are found within a second, and a
 /// log cleaner that does not ask for 128 MiB at once. A broker killed with -9 may register again only after its old
-/// session has timed out, 9 s by default. Golden rows are of a day long gone, which retention would delete at its next look.
+/// session has timed out, 9 s by default; one that merely stands still so long loses its partitions for a moment. Golden rows are of a day long gone, which retention would delete at its next look.
 const DEFAULTS: &str = "
 process.roles=broker,controller
 node.id=1
@@ -217,7 +217,7 @@ share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-broker.session.timeout.ms=2000
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=4194304
 log.retention.ms=-1
