@@ -115,7 +115,7 @@ impl Report {
             Ok(found) => found,
             Err(e) => return self.failures.push(format!("snapshot: {e}")),
         };
-        for Snapshotted { connections, copy, relay, bare, cpu_us, rss_bytes } in found {
+        for Snapshotted { connections, copy, relay, bare, cpu_us, broker_us, rss_bytes } in found {
             self.lines.push(Line::ratio(
                 format!("snapshot: rate with {connections} connection(s)"),
                 format!("{relay:.0} rows/s"),
@@ -132,9 +132,9 @@ impl Report {
             ));
             let mib = rss_bytes as f64 / 1_048_576.0;
             let bar = Bar::at_most(mib, MEMORY_MIB, &format!("<= {MEMORY_MIB:.0} MiB + 3 rows"));
-            let (what, cost) =
-                (format!("snapshot: CPU, peak RSS with {connections}"), format!("{cpu_us:.2} us/row, {mib:.1} MiB"));
-            self.push(what, cost, "–".into(), "–".into(), Some(bar));
+            let what = format!("snapshot: CPU, peak RSS with {connections}");
+            let cost = format!("{cpu_us:.2} us/row, {mib:.1} MiB");
+            self.push(what, cost, format!("{broker_us:.2} us/row (broker)"), "–".into(), Some(bar));
         }
     }
 

@@ -7,6 +7,7 @@ use relay_tests::secs;
 
 use crate::backlog::drop_slot;
 use crate::copy::copy_out;
+use crate::cpu::Meter;
 use crate::servers::Servers;
 use crate::settings::Settings;
 use crate::watermarks::Watermarks;
@@ -25,6 +26,8 @@ pub(crate) struct Snapshotted {
     pub(crate) bare: f64,
     /// relay's CPU time a row in microseconds.
     pub(crate) cpu_us: f64,
+    /// The broker's.
+    pub(crate) broker_us: f64,
     /// Its most memory.
     pub(crate) rss_bytes: u64,
 }
@@ -60,7 +63,8 @@ pub(crate) fn measure(settings: &Settings, servers: &Servers) -> Result<Vec<Snap
     servers.db.sql("CHECKPOINT");
     let mut found = Vec::new();
     for connections in CONNECTIONS {
-        let (mut copied, mut published, mut cpu, mut rss) = (Duration::ZERO, Duration::ZERO, Duration::ZERO, 0);
+        let (mut copied, mut published, mut cpu, mut broker, mut rss) =
+            (Duration::ZERO, Duration::ZERO, Duration::ZERO, Duration::ZERO, 0);
         for round in 0..settings.rounds {
             for step in 0..2 {
                 if (step + round) % 2 == 0 {
@@ -68,7 +72,9 @@ pub(crate) fn measure(settings: &Settings, servers: &Servers) -> Result<Vec<Snap
                     println!("snapshot {}: COPY on {connections}: {:.0} rows/s", round + 1, rows as f64 / took.as_secs_f64());
                     copied += took;
                 } else {
+                    let meter = Meter::start(servers.broker_pid);
                     let (took, spent, peak) = publish(servers, connections, rows)?;
+                    broker += meter.spent();
                     println!("snapshot {}: relay on {connections}: {:.0} rows/s", round + 1, rows as f64 / took.as_secs_f64());
                     (published, cpu, rss) = (published + took, cpu + spent, peak.max(rss));
                 }
@@ -84,6 +90,7 @@ pub(crate) fn measure(settings: &Settings, servers: &Servers) -> Result<Vec<Snap
             relay: all / published.as_secs_f64(),
             bare,
             cpu_us: cpu.as_secs_f64() * 1e6 / all,
+            broker_us: broker.as_secs_f64() * 1e6 / all,
             rss_bytes: rss,
         });
     }

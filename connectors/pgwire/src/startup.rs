@@ -22,6 +22,8 @@ const PINNED: &[(&str, &str)] = &[
     ("extra_float_digits", "1"),
     // Names that are values (regclass and its like), and names in expressions of the catalog.
     ("quote_all_identifiers", "off"),
+    // The same names, which carry their schema unless it is searched. What is the default everywhere, but for `$user`.
+    ("search_path", "public"),
     // Backslashes in expressions of the catalog, such as a column's default.
     ("standard_conforming_strings", "on"),
 ];
@@ -224,7 +226,7 @@ mod tests {
             text.split('\0').collect::<Vec<_>>().join("|"),
             "replication|database|user|u|database|d|client_encoding|UTF8|application_name|a|options|-c x=1|\
              DateStyle|ISO, YMD|IntervalStyle|postgres|lc_monetary|C|bytea_output|hex|extra_float_digits|1|quote_all_identifiers|off|\
-             standard_conforming_strings|on|wal_sender_timeout|30s|timezone|PST8PDT||"
+             search_path|public|standard_conforming_strings|on|wal_sender_timeout|30s|timezone|PST8PDT||"
         );
     }
 }

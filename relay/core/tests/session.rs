@@ -14,12 +14,12 @@ mod refusals;
 #[path = "model/turns.rs"]
 mod turns;
 
+use model::journal::Journal;
 use model::kafka::Weather;
 use model::process::Policy;
 use model::run::{Event, Run};
+use model::scene::{self, Scene, check, crash_everywhere};
 use model::world::Figures;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::{Duration, Instant};
 
 /// A plan: what happens when, in milliseconds.
 type Plan = Vec<(u64, Event)>;
@@ -36,24 +36,33 @@ struct Scenario {
     is_exact: bool,
 }
 
-fn play(
-    scenario: &Scenario,
-    seed: u64,
-    crash_at: Option<u64>,
-    is_traced: bool,
-) -> (Run, Result<(), Box<dyn std::any::Any + Send>>) {
-    let mut run = Run::new(seed, scenario.policy, is_traced);
-    run.world.kafka.weather = scenario.weather.clone();
-    run.world.postgres.silence = scenario.silence;
-    run.world.crash_at = crash_at;
-    if scenario.has_parts {
-        run.capture();
+impl Scene for Scenario {
+    type Run = Run;
+    type Figures = Figures;
+
+    fn name(&self) -> &'static str {
+        self.name
     }
-    if scenario.is_exact {
-        run.be_exact();
+
+    fn plan(&self) -> &dyn std::fmt::Debug {
+        &self.plan
     }
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        for (at_ms, event) in &scenario.plan {
+
+    fn world(&self, seed: u64, is_traced: bool) -> Run {
+        let mut run = Run::new(seed, self.policy, is_traced);
+        run.world.kafka.weather = self.weather.clone();
+        run.world.postgres.silence = self.silence;
+        if self.has_parts {
+            run.capture();
+        }
+        if self.is_exact {
+            run.be_exact();
+        }
+        run
+    }
+
+    fn happen(&self, run: &mut Run) {
+        for (at_ms, event) in &self.plan {
             while run.world.now_ms < *at_ms {
                 run.turn();
             }
@@ -62,38 +71,24 @@ fn play(
         run.heal();
         let duplicates = run.world.oracle.duplicates;
         assert!(duplicates == 0 || run.world.may_duplicate, "{duplicates} duplicates without a reason");
-        assert!(scenario.name != "calm" || run.world.figures.purges == 0, "a rewind without a reason");
-    }));
-    (run, result)
-}
-
-/// Plays it, and a failure once more with its trace.
-fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
-    let (run, result) = play(scenario, seed, crash_at, false);
-    if let Err(panic) = result {
-        eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
-        let (run, _) = play(scenario, seed, crash_at, true);
-        run.world.journal.print();
-        eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
-        resume_unwind(panic);
+        assert!(self.name != "calm" || run.world.figures.purges == 0, "a rewind without a reason");
     }
-    run
-}
 
-/// Runs once, then once for each output with a crash right behind it.
-fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Figures {
-    let mut total = Figures::default();
-    for seed in seeds {
-        let clean = check(scenario, seed, None);
-        total.add(&clean.figures());
-        for at in 1..=clean.world.outputs {
-            let crashed = check(scenario, seed, Some(at));
-            assert_eq!(crashed.world.crash_at, None, "output {at} of seed {seed} is reached");
-            total.add(&crashed.figures());
-        }
+    fn figures(run: &Run) -> Figures {
+        run.figures()
     }
-    println!("{}: {total:?}", scenario.name);
-    total
+
+    fn outputs(run: &Run) -> u64 {
+        run.world.outputs
+    }
+
+    fn crash_at(run: &mut Run) -> &mut Option<u64> {
+        &mut run.world.crash_at
+    }
+
+    fn journal(run: &Run) -> &Journal {
+        &run.world.journal
+    }
 }
 
 fn steady(from_ms: u64, until_ms: u64) -> Plan {
@@ -290,34 +285,10 @@ fn changing(seed: u64, scenario: Scenario) -> Scenario {
     Scenario { plan, weather: Weather { lag, ..scenario.weather }, ..scenario }
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
-/// Fresh seeds for a while; `RELAY_SIM_SEED` replays one, `RELAY_SIM_SECONDS` goes on for longer.
-fn fresh(build: fn(u64) -> Scenario, seconds: f64) {
-    if let Some(seed) = number("RELAY_SIM_SEED") {
-        check(&build(seed), seed, None);
-        return;
-    }
-    let seconds = number("RELAY_SIM_SECONDS").map_or(seconds, |seconds| seconds as f64);
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-    let first = (nanos >> 10) % 1_000_000_000;
-    let began = Instant::now();
-    let mut total = Figures::default();
-    let mut seed = first;
-    while began.elapsed() < Duration::from_secs_f64(seconds) {
-        total.add(&check(&build(seed), seed, None).figures());
-        seed += 1;
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    let rate = total.steps as f64 / seconds * 60.0 / 1e6;
-    println!(
-        "{}: seeds {first}..{seed}: {} steps, {} crashes in {seconds:.1} s, {rate:.1} million steps a minute; {total:?}",
-        build(0).name,
-        total.steps,
-        total.crashes
-    );
+/// Fresh seeds, and how fast the model goes.
+fn fresh(build: impl Fn(u64) -> Scenario, seconds: f64) {
+    let (total, seconds) = scene::fresh(build, seconds, |_| true);
+    println!("{:.1} million steps a minute", total.steps as f64 / seconds * 60.0 / 1e6);
 }
 
 #[test]
@@ -368,13 +339,13 @@ const STORMS: [u64; 16] = [
 #[test]
 fn old_seeds_keep_every_invariant() {
     for seed in STORMS.into_iter().chain(0..200) {
-        check(&random_storm(seed), seed, None);
+        check(&random_storm(seed), seed);
     }
     for seed in [910_081_032, 37_166_629].into_iter().chain(0..200) {
-        check(&random_calm(seed), seed, None);
+        check(&random_calm(seed), seed);
     }
     for seed in 0..100 {
-        check(&changing(seed, random_storm(seed)), seed, None);
-        check(&changing(seed, random_calm(seed)), seed, None);
+        check(&changing(seed, random_storm(seed)), seed);
+        check(&changing(seed, random_calm(seed)), seed);
     }
 }

@@ -240,7 +240,7 @@ fn no_setting_of_the_database_shows_in_an_event() {
         &["t"],
         "CREATE TABLE t (id int PRIMARY KEY, d date, i interval, f float8, b bytea, z timestamptz, r regclass, \
          x text NOT NULL DEFAULT 'a\\b'); \
-         INSERT INTO t VALUES (1, '2016-11-04', '1 day', 0.1::float8 + 0.2, '\\x00ff', '2016-11-04 13:51:30+02', 'pg_class')",
+         INSERT INTO t VALUES (1, '2016-11-04', '1 day', 0.1::float8 + 0.2, '\\x00ff', '2016-11-04 13:51:30+02', 't')",
     );
     for (name, value) in [
         ("datestyle", "German"),
@@ -250,17 +250,18 @@ fn no_setting_of_the_database_shows_in_an_event() {
         ("timezone", "Asia/Tokyo"),
         ("quote_all_identifiers", "on"),
         ("standard_conforming_strings", "off"),
+        ("search_path", "pg_catalog"),
     ] {
         snap.db.sql(&format!("ALTER DATABASE postgres SET {name} = '{value}'"));
     }
     let relay = snap.relay("format.schemas = true\nformat.interval = \"string\"").spawn();
     until_logged(&relay, &["snapshot.done"]);
-    snap.db.sql("INSERT INTO t SELECT 2, d, i, f, b, z, r, x FROM t");
+    snap.db.sql("INSERT INTO public.t SELECT 2, d, i, f, b, z, r, x FROM public.t");
     for (record, id) in snap.until_records(&relay, "t", 2).iter().zip(1..) {
         let value = record.json();
         let wanted = json!({
             "id": id, "d": 17109, "i": "P0Y0M1DT0H0M0S", "f": 0.1 + 0.2, "b": "AP8=", "z": "2016-11-04T11:51:30.000000Z",
-            "r": "pg_class", "x": "a\\b",
+            "r": "t", "x": "a\\b",
         });
         assert_eq!(value["payload"]["after"], wanted);
         let columns = value["schema"]["fields"][1]["fields"].as_array().expect("the columns");

@@ -2,10 +2,9 @@
 
 use crate::model::chance::Chance;
 use crate::model::copy::world::{Event, Figures, Run};
-use crate::number;
+use crate::model::journal::Journal;
+use crate::model::scene::{Scene, check, crash_everywhere, fresh};
 use relay_core::session::SnapshotMode;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::{Duration, Instant};
 
 type Plan = Vec<(u64, Event)>;
 
@@ -19,56 +18,53 @@ struct Scenario {
     is_exact: bool,
 }
 
-fn play(
-    scenario: &Scenario,
-    seed: u64,
-    crash_at: Option<u64>,
-    is_traced: bool,
-) -> (Run, Result<(), Box<dyn std::any::Any + Send>>) {
-    let mut run = Run::new(seed, scenario.mode, scenario.has_slot, is_traced);
-    run.world.crash_at = crash_at;
-    run.world.heap.lag_ms = scenario.lag_ms;
-    run.world.has_late_answers = seed.is_multiple_of(2);
-    run.world.topic.is_exact = scenario.is_exact;
-    run.world.topic.repeats =
-        scenario.mode == SnapshotMode::Always || scenario.plan.iter().any(|(_, event)| matches!(event, Event::Request(_)));
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        for &(at_ms, event) in &scenario.plan {
+impl Scene for Scenario {
+    type Run = Run;
+    type Figures = Figures;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn plan(&self) -> &dyn std::fmt::Debug {
+        &self.plan
+    }
+
+    fn world(&self, seed: u64, is_traced: bool) -> Run {
+        let mut run = Run::new(seed, self.mode, self.has_slot, is_traced);
+        run.world.heap.lag_ms = self.lag_ms;
+        run.world.has_late_answers = seed.is_multiple_of(2);
+        run.world.topic.is_exact = self.is_exact;
+        run.world.topic.repeats =
+            self.mode == SnapshotMode::Always || self.plan.iter().any(|(_, event)| matches!(event, Event::Request(_)));
+        run
+    }
+
+    fn happen(&self, run: &mut Run) {
+        for &(at_ms, event) in &self.plan {
             while run.world.now_ms < at_ms {
                 run.turn();
             }
             run.happen(event);
         }
         run.heal();
-    }));
-    (run, result)
-}
-
-/// Plays it, and a failure once more with its trace.
-fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
-    let (run, result) = play(scenario, seed, crash_at, false);
-    if let Err(panic) = result {
-        eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
-        let (run, _) = play(scenario, seed, crash_at, true);
-        run.world.journal.print();
-        eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
-        resume_unwind(panic);
     }
-    run
-}
 
-/// Runs once, then once for each output with a crash right behind it.
-fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Figures {
-    let mut total = Figures::default();
-    for seed in seeds {
-        let clean = check(scenario, seed, None);
-        total.add(&clean.world.figures);
-        for at in 1..=clean.world.outputs {
-            total.add(&check(scenario, seed, Some(at)).world.figures);
-        }
+    fn figures(run: &Run) -> Figures {
+        run.world.figures
     }
-    println!("{}: {total:?}", scenario.name);
-    total
+
+    fn outputs(run: &Run) -> u64 {
+        run.world.outputs
+    }
+
+    fn crash_at(run: &mut Run) -> &mut Option<u64> {
+        &mut run.world.crash_at
+    }
+
+    fn journal(run: &Run) -> &Journal {
+        &run.world.journal
+    }
 }
 
 fn steady(until_ms: u64, more: &[(u64, Event)]) -> Plan {
@@ -93,7 +89,7 @@ fn an_exported_snapshot_survives_a_crash_at_every_output() {
 fn an_export_outlives_failures_on_the_way_to_its_first_row() {
     let more = [(0, Event::ChunksFail(true)), (900, Event::ChunksFail(false))];
     for seed in 15..25 {
-        let total = check(&scenario("way", SnapshotMode::Initial, false, &more), seed, None).world.figures;
+        let total = check(&scenario("way", SnapshotMode::Initial, false, &more), seed);
         assert!(total.exported > 0 && total.chunks == 0, "{total:?}");
     }
 }
@@ -201,25 +197,7 @@ fn random(seed: u64) -> Scenario {
 /// Fresh seeds at each run; `RELAY_SIM_SEED` and `RELAY_SIM_SECONDS` as with the storms.
 #[test]
 fn random_snapshots_keep_every_promise() {
-    fresh("snapshots", random, 6, |total| total.rereads > 0 && total.dropped > 0 && total.exported > 0);
-}
-
-/// Fresh seeds for so many seconds, and on until all of it was met that they are there for. `RELAY_SIM_SEED` replays one.
-fn fresh(name: &str, build: fn(u64) -> Scenario, seconds: u64, is_enough: fn(&Figures) -> bool) {
-    if let Some(seed) = number("RELAY_SIM_SEED") {
-        check(&build(seed), seed, None);
-        return;
-    }
-    let first = u64::from(std::process::id()) << 16;
-    let until = Instant::now() + Duration::from_secs(number("RELAY_SIM_SECONDS").unwrap_or(seconds));
-    let mut total = Figures::default();
-    let mut seed = first;
-    while Instant::now() < until || !is_enough(&total) {
-        total.add(&check(&build(seed), seed, None).world.figures);
-        seed += 1;
-        assert!(seed < first + 100_000, "{name}: something is never met: {total:?}");
-    }
-    println!("{name}: seeds {first}..{seed}: {total:?}");
+    fresh(random, 6.0, |total| total.rereads > 0 && total.dropped > 0 && total.exported > 0);
 }
 
 /// Exactly-once refuses a slot without a checkpoint, so there is none.
@@ -244,10 +222,12 @@ const KEPT: [u64; 1] = [
 
 #[test]
 fn old_seeds_of_snapshots_in_transactions_come_once() {
-    KEPT.into_iter().chain(0..100).for_each(|seed| drop(check(&exact(random(seed)), seed, None)));
+    for seed in KEPT.into_iter().chain(0..100) {
+        check(&exact(random(seed)), seed);
+    }
 }
 
 #[test]
 fn random_snapshots_in_transactions_come_once() {
-    fresh("exactly", |seed| exact(random(seed)), 3, |total| total.chunks > 0 && total.parked > 0);
+    fresh(|seed| exact(random(seed)), 3.0, |total| total.chunks > 0 && total.parked > 0);
 }

@@ -5,8 +5,9 @@ use crate::model::kafka::Weather;
 use crate::model::kafka::transactions::Trouble;
 use crate::model::process::Policy;
 use crate::model::run::Event;
+use crate::model::scene::{check, crash_everywhere};
 use crate::model::world::Figures;
-use crate::{Plan, Scenario, changing, check, crash_everywhere, fresh, plan, random_storm, steady};
+use crate::{Plan, Scenario, changing, fresh, plan, random_storm, steady};
 use relay_core::checkpoint::Guarantee;
 
 fn scenario(name: &'static str, calls: u64, events: Plan) -> Scenario {
@@ -147,6 +148,6 @@ fn fresh_seeds_of_exactly_once_keep_every_invariant() {
 fn old_seeds_of_exactly_once_keep_every_invariant() {
     let kept = include_str!("seeds.txt").lines().filter_map(|line| line.split('#').next()?.trim().parse().ok());
     for seed in kept.chain(0..200) {
-        check(&random(seed), seed, None);
+        check(&random(seed), seed);
     }
 }

@@ -9,4 +9,5 @@ pub(crate) mod poll;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod run;
+pub(crate) mod scene;
 pub(crate) mod world;

@@ -3,7 +3,8 @@
 use crate::model::kafka::Weather;
 use crate::model::process::Policy;
 use crate::model::run::Event;
-use crate::{Scenario, calm, changing, check, crash_everywhere, fresh, plan, random_calm, random_storm, steady};
+use crate::model::scene::{check, crash_everywhere};
+use crate::{Scenario, calm, changing, fresh, plan, random_calm, random_storm, steady};
 
 fn with_parts(scenario: Scenario) -> Scenario {
     Scenario { has_parts: true, ..scenario }
@@ -54,7 +55,7 @@ fn fresh_seeds_of_parts_in_a_storm_keep_every_invariant() {
 #[test]
 fn old_seeds_of_parts_keep_every_invariant() {
     for seed in 0..200 {
-        check(&with_parts(random_storm(seed)), seed, None);
-        check(&with_parts(random_calm(seed)), seed, None);
+        check(&with_parts(random_storm(seed)), seed);
+        check(&with_parts(random_calm(seed)), seed);
     }
 }

@@ -1,14 +1,13 @@
 //! Polling and both switches in a model world: a crash at every output, fresh seeds, and every promise watched at each step.
 
 use crate::model::chance::Chance;
+use crate::model::journal::Journal;
 use crate::model::kafka::Weather;
 use crate::model::kafka::transactions::Trouble;
 use crate::model::poll::run::{Event, Run};
 use crate::model::poll::world::Figures;
-use crate::number;
+use crate::model::scene::{Scene, check, crash_everywhere, fresh};
 use relay_core::checkpoint::Mode;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::{Duration, Instant};
 
 const TICKS: &[usize] = &[0, 1];
 const CLAIMS: &[usize] = &[2];
@@ -29,61 +28,66 @@ struct Scenario {
     is_exact: bool,
 }
 
-type Played = (Run, Result<(), Box<dyn std::any::Any + Send>>);
+impl Scene for Scenario {
+    type Run = Run;
+    type Figures = Figures;
 
-fn play(scenario: &Scenario, seed: u64, crash_at: Option<u64>, is_traced: bool) -> Played {
-    let mut run = Run::new(seed, scenario.mode, scenario.tables, &scenario.weather, is_traced);
-    run.world.crash_at = crash_at;
-    if scenario.is_exact {
-        run.be_exact();
+    fn name(&self) -> &'static str {
+        self.name
     }
-    run.after_crash = scenario.after_crash;
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        for &(at_ms, event) in &scenario.plan {
+
+    fn plan(&self) -> &dyn std::fmt::Debug {
+        &self.plan
+    }
+
+    fn world(&self, seed: u64, is_traced: bool) -> Run {
+        let mut run = Run::new(seed, self.mode, self.tables, &self.weather, is_traced);
+        if self.is_exact {
+            run.be_exact();
+        }
+        run.after_crash = self.after_crash;
+        run
+    }
+
+    fn happen(&self, run: &mut Run) {
+        for &(at_ms, event) in &self.plan {
             while run.world.now_ms < at_ms {
                 run.turn();
             }
-            let is_over = scenario.after_crash.is_some() && run.after_crash.is_none();
+            let is_over = self.after_crash.is_some() && run.after_crash.is_none();
             if !is_over {
                 run.happen(event);
             }
         }
-        if scenario.after_crash.is_some() {
+        if self.after_crash.is_some() {
             let until_ms = run.world.now_ms + 3_000;
             while run.world.now_ms < until_ms {
                 run.turn();
             }
         }
         run.heal();
-    }));
-    (run, result)
-}
-
-/// Plays it, and a failure once more with its trace.
-fn check(scenario: &Scenario, seed: u64, crash_at: Option<u64>) -> Run {
-    let (run, result) = play(scenario, seed, crash_at, false);
-    if let Err(panic) = result {
-        eprintln!("scenario `{}` fails with seed {seed}, crash at {crash_at:?}; the end of its trace:", scenario.name);
-        let (run, _) = play(scenario, seed, crash_at, true);
-        run.world.journal.print();
-        eprintln!("{:?}\nscenario `{}`, seed {seed}, crash at {crash_at:?}", scenario.plan, scenario.name);
-        resume_unwind(panic);
+        let figures = run.figures();
+        assert!(
+            self.name != "polling, calm" || figures.crashes > 0 || figures.repeated == 0 && figures.rewinds == 0,
+            "{figures:?} without a crash"
+        );
     }
-    run
-}
 
-/// Runs once, then once for each output with a crash right behind it.
-fn crash_everywhere(scenario: &Scenario, seeds: std::ops::Range<u64>) -> Figures {
-    let mut total = Figures::default();
-    for seed in seeds {
-        let clean = check(scenario, seed, None);
-        total.add(&clean.figures());
-        for at in 1..=clean.world.outputs {
-            total.add(&check(scenario, seed, Some(at)).figures());
-        }
+    fn figures(run: &Run) -> Figures {
+        run.figures()
     }
-    println!("{}: {total:?}", scenario.name);
-    total
+
+    fn outputs(run: &Run) -> u64 {
+        run.world.outputs
+    }
+
+    fn crash_at(run: &mut Run) -> &mut Option<u64> {
+        &mut run.world.crash_at
+    }
+
+    fn journal(run: &Run) -> &Journal {
+        &run.world.journal
+    }
 }
 
 fn steady(until_ms: u64) -> Plan {
@@ -138,7 +142,7 @@ fn polling_resumes_beside_the_slot_that_the_log_left() {
     let cuts = (3_000..6_000).step_by(500).map(|at_ms| (at_ms, Event::Cut));
     let more: Plan = [(1_500, Event::Switch(Mode::Poll))].into_iter().chain(cuts).collect();
     for seed in 0..10 {
-        let figures = check(&calm("left slot", Mode::Log, TICKS, &more, 6_000), seed, None).figures();
+        let figures = check(&calm("left slot", Mode::Log, TICKS, &more, 6_000), seed);
         assert!(figures.to_poll > 0 && figures.rewinds == 0, "seed {seed}: {figures:?}");
     }
 }
@@ -147,7 +151,7 @@ fn polling_resumes_beside_the_slot_that_the_log_left() {
 fn the_switch_to_the_log_survives_a_crash_at_every_output() {
     let scenario = calm("to the log", Mode::Poll, TICKS, &[(600, Event::Switch(Mode::Log))], 1_400);
     for seed in 50..60 {
-        assert_eq!(check(&scenario, seed, None).figures().repeated, 0, "nothing comes twice");
+        assert_eq!(check(&scenario, seed).repeated, 0, "nothing comes twice");
     }
     let total = crash_everywhere(&scenario, 50..52);
     assert!(total.to_log > 0);
@@ -183,7 +187,7 @@ fn a_last_tick_that_is_cut_survives_a_crash_at_every_output() {
         calm("last tick cut", Mode::Poll, TICKS, &more, 1_600)
     };
     for seed in 0..100 {
-        check(&scenario(1_720 + seed % 25 * 20), seed, None);
+        check(&scenario(1_720 + seed % 25 * 20), seed);
     }
     let total = crash_everywhere(&scenario(2_000), 60..61);
     assert!(total.to_log > 0);
@@ -260,47 +264,22 @@ fn random_storm(seed: u64) -> Scenario {
     Scenario { name: "polling, storm", mode: first, tables, weather, plan, after_crash: None, is_exact: false }
 }
 
-/// Fresh seeds for a while; `RELAY_SIM_SEED` replays one, `RELAY_SIM_SECONDS` goes on for longer.
-fn fresh(build: fn(u64) -> Scenario, is_calm: bool, seconds: f64) {
-    let run = |seed| {
-        let figures = check(&build(seed), seed, None).figures();
-        let is_clean = figures.repeated == 0 && figures.rewinds == 0;
-        assert!(!is_calm || is_clean, "seed {seed}: {figures:?} without a crash");
-        figures
-    };
-    if let Some(seed) = number("RELAY_SIM_SEED") {
-        run(seed);
-        return;
-    }
-    let seconds = number("RELAY_SIM_SECONDS").map_or(seconds, |seconds| seconds as f64);
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-    let first = (nanos >> 10) % 1_000_000_000;
-    let began = Instant::now();
-    let mut total = Figures::default();
-    let mut seed = first;
-    while began.elapsed() < Duration::from_secs_f64(seconds) {
-        total.add(&run(seed));
-        seed += 1;
-    }
-    println!("{}: seeds {first}..{seed}, {total:?}", build(0).name);
-}
-
 #[test]
 fn fresh_seeds_of_calm_polling_give_no_duplicates() {
-    fresh(random_calm, true, 1.5);
+    fresh(random_calm, 1.5, |_| true);
 }
 
 #[test]
 fn fresh_seeds_of_polling_in_a_storm_keep_every_promise() {
-    fresh(random_storm, false, 3.0);
+    fresh(random_storm, 3.0, |_| true);
 }
 
 #[test]
 fn old_seeds_of_polling_keep_every_promise() {
     let mut total = Figures::default();
     for seed in 0..200 {
-        total.add(&check(&random_storm(seed), seed, None).figures());
-        total.add(&check(&random_calm(seed), seed, None).figures());
+        total += check(&random_storm(seed), seed);
+        total += check(&random_calm(seed), seed);
     }
     println!("polling, old seeds: {total:?}");
     assert!(total.to_poll > 0 && total.to_log > 0 && total.refused > 0 && total.crashes > 0);
@@ -329,14 +308,14 @@ fn ticks_in_transactions_survive_a_crash_at_every_output() {
 
 #[test]
 fn fresh_seeds_of_polling_exactly_once_keep_every_promise() {
-    fresh(random_exact, false, 3.0);
+    fresh(random_exact, 3.0, |_| true);
 }
 
 #[test]
 fn old_seeds_of_polling_exactly_once_keep_every_promise() {
     let mut total = Figures::default();
     for seed in 0..300 {
-        total.add(&check(&random_exact(seed), seed, None).figures());
+        total += check(&random_exact(seed), seed);
     }
     println!("polling, exactly: {total:?}");
     assert!(total.to_poll > 0 && total.to_log > 0 && total.aborts > 0 && total.late > 0);

@@ -167,8 +167,8 @@ impl World {
 
 // === impl Figures ===
 
-impl Figures {
-    pub(crate) fn add(&mut self, other: &Figures) {
+impl std::ops::AddAssign for Figures {
+    fn add_assign(&mut self, other: Figures) {
         self.runs += other.runs;
         self.steps += other.steps;
         self.sent += other.sent;

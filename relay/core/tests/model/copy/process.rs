@@ -120,7 +120,8 @@ impl Process {
 
     pub(crate) fn turn(&mut self, world: &mut World) -> Step {
         let refuses = world.refuses;
-        world.outputs += self.producer.turn(&mut world.topic, refuses, &mut world.chance);
+        let reports = self.producer.turn(&mut world.topic, refuses, &mut world.chance);
+        world.put_out(reports)?;
         self.session.advance(|_| {});
         if self.storing.as_ref().is_some_and(|(at_ms, _)| world.now_ms >= *at_ms)
             && let Some((_, record)) = self.storing.take()

@@ -84,8 +84,13 @@ pub(crate) struct Run {
 
 impl World {
     pub(crate) fn output(&mut self) -> Step {
-        self.outputs += 1;
-        self.crash_at.take_if(|at| *at == self.outputs).map_or(Ok(()), |_| Err(Crashed))
+        self.put_out(1)
+    }
+
+    /// So many outputs at once.
+    pub(crate) fn put_out(&mut self, count: u64) -> Step {
+        self.outputs += count;
+        self.crash_at.take_if(|at| *at <= self.outputs).map_or(Ok(()), |_| Err(Crashed))
     }
 
     pub(crate) fn trace(&mut self, line: impl FnOnce() -> String) {
@@ -232,8 +237,8 @@ impl Run {
 
 // === impl Figures ===
 
-impl Figures {
-    pub(crate) fn add(&mut self, other: &Figures) {
+impl std::ops::AddAssign for Figures {
+    fn add_assign(&mut self, other: Figures) {
         self.runs += other.runs;
         self.crashes += other.crashes;
         self.records += other.records;

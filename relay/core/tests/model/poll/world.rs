@@ -170,8 +170,8 @@ fn covers(record: &Record, row: &Outbox, is_poll: bool) -> bool {
 
 // === impl Figures ===
 
-impl Figures {
-    pub(crate) fn add(&mut self, other: &Figures) {
+impl std::ops::AddAssign for Figures {
+    fn add_assign(&mut self, other: Figures) {
         self.runs += other.runs;
         self.rows += other.rows;
         self.sent += other.sent;
