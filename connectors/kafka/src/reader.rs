@@ -280,7 +280,7 @@ impl TopicReader {
         loop {
             match consumer.fetch_watermarks(&self.topic, 0, METADATA_TIMEOUT) {
                 Ok((_, end)) => return Ok(end),
-                // So librdkafka calls a partition without leader, and does not look again: a broker that stood still is fenced for a moment.
+                // librdkafka's word for a partition without leader, after a single look: a broker that stood still is fenced a while.
                 Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(50));
                     let _ = consumer.fetch_metadata(Some(&self.topic), Duration::from_millis(500));
