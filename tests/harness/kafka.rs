@@ -200,7 +200,8 @@ impl Builder {
 
 /// One replica of everything, no waiting for group members, transactions that time out are found within a second, and a
 /// log cleaner that does not ask for 128 MiB at once. A broker killed with -9 may register again only after its old
-/// session has timed out, 9 s by default; one that merely stands still so long loses its partitions for a moment. Golden rows are of a day long gone, which retention would delete at its next look.
+/// session has timed out, 9 s by default; one that stands still for so long loses its partitions for a moment. Golden rows
+/// are of a day long gone, which retention would delete at its next look.
 const DEFAULTS: &str = "
 process.roles=broker,controller
 node.id=1
