@@ -25,7 +25,7 @@ fn echo() -> u16 {
 
 fn dial(proxy: &Proxy) -> TcpStream {
     let socket = TcpStream::connect(proxy.address()).unwrap();
-    socket.set_read_timeout(Some(secs(5))).unwrap();
+    socket.set_read_timeout(Some(secs(30))).unwrap();
     socket.set_nodelay(true).unwrap();
     socket
 }
@@ -69,7 +69,7 @@ fn a_cut_resets_and_new_connections_work() {
     assert_eq!(proxy.counts().cuts, 1);
     proxy.refuse();
     assert!(TcpStream::connect(proxy.address()).and_then(|mut s| ask(&mut s, b"three")).is_err());
-    until("a refused connection", secs(5), || (proxy.counts().refused == 1).then_some(()));
+    until("a refused connection", secs(30), || (proxy.counts().refused == 1).then_some(()));
     proxy.heal();
     ask(&mut dial(&proxy), b"four").unwrap();
 }
@@ -80,17 +80,18 @@ fn a_stall_holds_bytes_and_loses_none() {
     for direction in [Direction::Up, Direction::Down] {
         let mut socket = dial(&proxy);
         ask(&mut socket, b"before").unwrap();
+        let stalls = proxy.counts().stalls;
         proxy.stall(direction);
         socket.write_all(b"held").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         assert!(socket.read(&mut [0; 8]).is_err());
+        until("the stall to be counted", secs(30), || (proxy.counts().stalls > stalls).then_some(()));
         proxy.heal();
-        socket.set_read_timeout(Some(secs(5))).unwrap();
+        socket.set_read_timeout(Some(secs(30))).unwrap();
         let mut answer = [0; 4];
         socket.read_exact(&mut answer).unwrap();
         assert_eq!(&answer, b"held");
     }
-    assert!(proxy.counts().stalls >= 2);
 }
 
 #[test]
@@ -102,10 +103,10 @@ fn a_half_open_connection_takes_bytes_and_is_reset_when_healed() {
     socket.write_all(&[1; 100_000]).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(socket.read(&mut [0; 8]).is_err());
-    until("bytes in the black hole", secs(5), || (proxy.counts().swallowed == 100_000).then_some(()));
+    until("bytes in the black hole", secs(30), || (proxy.counts().swallowed == 100_000).then_some(()));
     assert_eq!(proxy.counts().half_open, 1);
     proxy.heal();
-    socket.set_read_timeout(Some(secs(5))).unwrap();
+    socket.set_read_timeout(Some(secs(30))).unwrap();
     assert_eq!(socket.read(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     ask(&mut dial(&proxy), b"after").unwrap();
 }
@@ -132,7 +133,8 @@ fn a_cut_after_n_bytes_lets_exactly_n_through() {
     let mut socket = dial(&proxy);
     ask(&mut socket, b"before").unwrap();
     proxy.cut_after(Direction::Down, 1_234);
-    socket.write_all(&[9; 50_000]).unwrap();
+    // The cut may come while the last of it is still to be written.
+    let _ = socket.write_all(&[9; 50_000]);
     let (mut got, mut buffer) = (0, [0; 4096]);
     loop {
         match socket.read(&mut buffer) {
@@ -142,7 +144,7 @@ fn a_cut_after_n_bytes_lets_exactly_n_through() {
         }
     }
     assert_eq!(got, 1_234);
-    until("the cut to be counted", secs(5), || (proxy.counts().cuts == 1).then_some(()));
+    until("the cut to be counted", secs(30), || (proxy.counts().cuts == 1).then_some(()));
     ask(&mut dial(&proxy), b"after").unwrap();
 }
 

@@ -31,13 +31,13 @@ fn settings_are_merged_over_each_other() {
 fn a_process_is_watched_frozen_and_stopped() {
     let scratch = Scratch::new("fake");
     let mut relay = Builder::new("orders").binary(&script(&scratch)).arg("--more").spawn();
-    until("the script to speak", secs(10), || relay.logs().contains("--more").then_some(()));
+    until("the script to speak", secs(60), || relay.logs().contains("--more").then_some(()));
     assert!(relay.logs().starts_with("called run -c /"), "{}", relay.logs());
-    until("CPU time", secs(10), || (!relay.cpu_time().is_zero()).then_some(()));
+    until("CPU time", secs(60), || (!relay.cpu_time().is_zero()).then_some(()));
     assert!(relay.peak_rss_bytes() > 100_000);
     relay.pause();
     let stat = format!("/proc/{}/stat", relay.process().pid());
-    until("a frozen process", secs(5), || std::fs::read_to_string(&stat).unwrap().contains(") T ").then_some(()));
+    until("a frozen process", secs(60), || std::fs::read_to_string(&stat).unwrap().contains(") T ").then_some(()));
     relay.resume();
     assert_eq!(relay.terminate().code, Some(0));
     relay.start_again();

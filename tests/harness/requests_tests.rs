@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::spawn;
-use std::time::Duration;
 
 use super::{Api, Trap};
 use crate::proxy::Proxy;
@@ -29,7 +28,7 @@ fn broker() -> u16 {
 
 fn dial(proxy: &Proxy) -> TcpStream {
     let socket = TcpStream::connect(proxy.address()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket.set_read_timeout(Some(secs(30))).unwrap();
     socket
 }
 
@@ -37,7 +36,7 @@ fn request(api: i16, correlation: i32) -> Vec<u8> {
     [&10_i32.to_be_bytes()[..], &api.to_be_bytes(), &[0, 0], &correlation.to_be_bytes(), &[1, 2]].concat()
 }
 
-/// The correlation id and api_key of the next answer, if one comes.
+/// The correlation id and api_key of the next answer; `None` when the connection ends instead.
 fn answer(socket: &mut TcpStream) -> Option<(u8, u8)> {
     let mut bytes = [0; 10];
     socket.read_exact(&mut bytes).ok()?;
@@ -68,7 +67,7 @@ fn an_answer_is_dropped_or_cut_off_once_the_broker_has_given_it() {
     assert_eq!(proxy.trapped(Api::Produce, Trap::DropResponse), 1);
     proxy.trap(Api::Produce, Trap::CutAfter, 1);
     client.write_all(&request(0, 3)).unwrap();
-    until("the cut", secs(5), || (proxy.trapped(Api::Produce, Trap::CutAfter) == 1).then_some(()));
+    until("the cut", secs(30), || (proxy.trapped(Api::Produce, Trap::CutAfter) == 1).then_some(()));
     assert_eq!(answer(&mut client), None);
     let mut client = dial(&proxy);
     proxy.trap(Api::Produce, Trap::CutBefore, 1);

@@ -112,6 +112,13 @@ impl Kafka {
         let change = config.iter().fold(AlterConfig::new(resource), |change, (key, value)| change.set(key, value));
         let done = block(self.admin().alter_configs([&change], &options())).expect("ask the broker to change settings");
         done.into_iter().for_each(|r| drop(r.unwrap_or_else(|(what, e)| panic!("change settings of {what:?}: {e}"))));
+        // The controller has them then; the broker follows its log, and judges records by the old ones until it has caught up.
+        until(&format!("{config:?} to be in force"), LIMIT, || {
+            let told = block(self.admin().describe_configs([&resource], &options())).expect("ask the broker for settings");
+            let told = told.into_iter().next()?.ok()?;
+            let is_told = |name: &str, value: &str| told.get(name).is_some_and(|entry| entry.value.as_deref() == Some(value));
+            config.iter().all(|(name, value)| is_told(name, value)).then_some(())
+        });
     }
 
     /// A broker that stood still for longer than its session is fenced off until its next heartbeat; until then nothing can be placed.

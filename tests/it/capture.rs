@@ -44,7 +44,7 @@ impl Captured {
         }
         let relay = builder(&db, &name, toml).spawn();
         let mut captured = Self { db, relay, name };
-        captured.relay.until_state("streaming", secs(30));
+        captured.relay.until_state("streaming", secs(60));
         captured
     }
 
@@ -61,9 +61,9 @@ impl Captured {
     #[track_caller]
     fn records_of(&self, topic: &str, count: usize) -> Vec<Rec> {
         let kafka = Kafka::shared();
-        kafka.until_topic_exists(topic, secs(30));
+        kafka.until_topic_exists(topic, secs(60));
         let mut found = Vec::new();
-        let records = try_until(secs(30), || {
+        let records = try_until(secs(60), || {
             found = read_all(&kafka.brokers(), &[topic], Isolation::Committed);
             (found.len() >= count).then(|| std::mem::take(&mut found))
         });
@@ -73,7 +73,7 @@ impl Captured {
     /// The log has a line with all of these.
     #[track_caller]
     fn until_logged(&self, parts: &[&str]) -> String {
-        until(&format!("a line with {parts:?}"), secs(30), || {
+        until(&format!("a line with {parts:?}"), secs(60), || {
             self.relay.logs().lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         })
     }

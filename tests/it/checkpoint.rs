@@ -4,7 +4,7 @@ use crate::scene::Scene;
 use relay_tests::kafka::Kafka;
 use relay_tests::relay::Builder;
 use relay_tests::versions::Version;
-use relay_tests::wait::secs;
+use relay_tests::wait::{secs, until};
 use serde_json::Value;
 use std::process::Output;
 
@@ -32,7 +32,7 @@ fn the_record_is_shown_beside_the_daemon_that_writes_it() {
     refused(&builder.run(&["checkpoint", "show"]), 1, "no checkpoint of pipeline `shown`");
     let mut relay = scene.streaming();
     scene.write(1, 3);
-    scene.numbers(3, secs(20));
+    scene.numbers(3, secs(60));
     let raw = relay.run(&["checkpoint", "show", "--json"]);
     let record = json(&raw);
     assert_eq!(text(&raw.stdout).lines().count(), 1);
@@ -67,7 +67,7 @@ fn init_stores_the_slots_position_once_and_the_daemon_goes_on_from_there() {
     assert_eq!(confirmed(), before, "storing confirms nothing");
     refused(&builder.run(&["checkpoint", "init", "--yes"]), 1, "has a checkpoint");
     let mut relay = scene.streaming();
-    assert_eq!(scene.numbers(4, secs(20)).len(), 4);
+    assert_eq!(scene.numbers(4, secs(60)).len(), 4);
     let record = json(&relay.run(&["checkpoint", "show"]));
     assert_eq!(record["epoch"], 2);
     for field in ["system_id", "timeline", "database", "slot", "publication_fingerprint", "config_fingerprint"] {
@@ -82,13 +82,17 @@ fn init_waits_for_nobody_who_holds_the_slot() {
     let scene = Scene::new("busy", Version::V15);
     let holder = Builder::new("busy").url(&scene.db.url("relay")).table(&scene.outbox.table).toml("sink.kind = \"stdout\"");
     let mut holder = holder.spawn();
-    holder.until_state("streaming", secs(30));
+    holder.until_state("streaming", secs(60));
     let builder = scene.relay();
     refused(&builder.run(&["checkpoint", "init", "--yes"]), 75, "is active for pid");
     refused(&builder.run(&["checkpoint", "init", "--dry-run"]), 75, "is active for pid");
     holder.terminate();
+    // The server may see the end of the connection a moment after the process has gone.
+    until("the slot to be free", secs(60), || {
+        (scene.db.sql("SELECT count(*) FROM pg_replication_slots WHERE active").number() == 0).then_some(())
+    });
     json(&builder.run(&["checkpoint", "init", "--yes"]));
-    Kafka::shared().until_topic_exists("busy.checkpoint", secs(5));
+    Kafka::shared().until_topic_exists("busy.checkpoint", secs(60));
     let stdout = builder.toml("sink.kind = \"stdout\"");
     refused(&stdout.run(&["checkpoint", "show"]), 1, "keeps no checkpoint");
 }

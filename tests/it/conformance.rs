@@ -9,6 +9,10 @@ use relay_tests::kafka::Kafka;
 use relay_tests::topics::unique_topic;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A broker that other stories share may take its time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn kafka(name: &str, acks: Arc<Acks>) -> relay_kafka::Kafka {
     let mut config = relay_kafka::Config::new(name, &Kafka::shared().brokers());
@@ -59,6 +63,10 @@ impl SinkBench for KafkaBench {
     fn poison(&self) -> Option<Event> {
         Some(event(&self.topic, "k", &"x".repeat(2_000_000)))
     }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
 }
 
 impl CheckpointBench for KafkaBench {
@@ -68,6 +76,10 @@ impl CheckpointBench for KafkaBench {
 
     fn reader(&mut self, name: &str) -> Box<dyn ReadCheckpoint> {
         Box::new(kafka(name, Acks::new(64)).reader)
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
     }
 }
 

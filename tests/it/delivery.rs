@@ -25,7 +25,7 @@ fn a_row_becomes_the_record_that_the_preset_describes() {
             ))
             .one()
             .to_owned();
-        let record = &scene.records(1, secs(20))[0];
+        let record = &scene.records(1, secs(60))[0];
         assert_eq!(record.key_text(), Some("o-1"));
         // jsonb's own spelling, byte for byte.
         assert_eq!(record.value_text(), Some("{\"a\": \"ü\", \"b\": 1}"));
@@ -46,8 +46,8 @@ fn the_aggregate_type_names_the_topic_and_relay_creates_it() {
     let _relay = scene.streaming();
     let table = &scene.outbox.table;
     scene.db.sql(&format!("INSERT INTO {table} (aggregate_type, key, type, payload) VALUES ('routed', NULL, 'A', NULL)"));
-    Kafka::shared().until_topic_exists("outbox.event.routed", secs(20));
-    let record = &records("outbox.event.routed", 1, secs(20))[0];
+    Kafka::shared().until_topic_exists("outbox.event.routed", secs(60));
+    let record = &records("outbox.event.routed", 1, secs(60))[0];
     assert_eq!((record.key_text(), record.value_text()), (None, Some("null")));
 }
 
@@ -73,7 +73,7 @@ fn logical_messages_need_no_table() {
            SELECT pg_logical_emit_message(false, 'outbox', '{"id":"m-2","topic":"messages.orders","payload":{"n": 2}}');
            SELECT pg_logical_emit_message(true, 'outbox', '{"id":"m-3","topic":"messages.orders","payload":{"n": 3}}')"#,
     );
-    let records = records("messages.orders", 2, secs(20));
+    let records = records("messages.orders", 2, secs(60));
     assert_eq!(records.iter().map(|r| r.header("id").unwrap_or("")).collect::<Vec<_>>(), ["m-1", "m-3"]);
     assert_eq!(records[0].value_text(), Some("{\"n\": 1.0}"));
 }
@@ -95,10 +95,10 @@ fn debezium_outbox_rows_keep_their_contract() {
         .toml(QUICK)
         .toml("[[outbox]]\ntable = \"public.outboxevent\"\npreset = \"debezium\"\nheaders = [\"type:eventType\"]")
         .spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     db.sql("INSERT INTO outboxevent VALUES ('8b1f8b0e-3c65-4b0c-9a53-000000000001', 'Dbz', '17', 'Created', '{\"x\": [1, 2]}')");
-    kafka.until_topic_exists("outbox.event.Dbz", secs(20));
-    let record = &records("outbox.event.Dbz", 1, secs(20))[0];
+    kafka.until_topic_exists("outbox.event.Dbz", secs(60));
+    let record = &records("outbox.event.Dbz", 1, secs(60))[0];
     assert_eq!((record.key_text(), record.value_text()), (Some("17"), Some("{\"x\": [1, 2]}")));
     assert_eq!(record.header("id"), Some("8b1f8b0e-3c65-4b0c-9a53-000000000001"));
     assert_eq!(record.header("eventType"), Some("Created"));
@@ -114,7 +114,7 @@ fn a_lost_connection_repeats_nothing() {
     kafka.create_topic(&scene.topic, 4, &[]);
     let builder = Relay::on(&scene.db, kafka, &scene.outbox).toml(QUICK);
     let mut relay = builder.url(&scene.db.url_through("relay", proxy.port())).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     let mut written = 0;
     for round in 0..8 {
         // Half of the cuts fall into the middle of a transaction of 300 rows.
@@ -122,15 +122,15 @@ fn a_lost_connection_repeats_nothing() {
         if round % 2 == 0 {
             proxy.cut_after(Direction::Down, 20_000);
             scene.write(written + 1, written + 300);
-            until("the cut", secs(20), || (proxy.counts().cuts > cuts).then_some(()));
+            until("the cut", secs(60), || (proxy.counts().cuts > cuts).then_some(()));
             proxy.heal();
         } else {
             proxy.cut();
             scene.write(written + 1, written + 300);
         }
         written += 300;
-        // Eight losses in a row reach the longest back-off, 30 s.
-        let limit = secs(45);
+        // Eight losses in a row reach the longest back-off, 30 s, and not each attempt behind it need succeed.
+        let limit = secs(150);
         let numbers = scene.numbers(written as usize, limit);
         assert_eq!(sorted(numbers), (1..=written).collect::<Vec<_>>(), "round {round}: each row once");
     }
@@ -145,7 +145,7 @@ fn an_idle_outbox_does_not_hold_wal_back() {
     let scene = Scene::new("idle", Version::V15);
     let mut relay = scene.streaming();
     scene.write(1, 1);
-    scene.numbers(1, secs(20));
+    scene.numbers(1, secs(60));
     scene.db.sql("CREATE TABLE busy (n int, t text)");
     let confirmed = || {
         let sql = "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots";
@@ -157,7 +157,7 @@ fn an_idle_outbox_does_not_hold_wal_back() {
     }
     let end = scene.db.sql("SELECT pg_current_wal_flush_lsn() - '0/0'").number();
     assert!(end - before > 3_000_000, "the other table wrote WAL");
-    until("the slot to follow", secs(20), || (confirmed() >= end).then_some(()));
+    until("the slot to follow", secs(60), || (confirmed() >= end).then_some(()));
     assert!(relay.process().is_running());
 }
 
@@ -167,7 +167,7 @@ fn a_slot_made_by_a_dba_is_adopted_where_it_stands() {
     scene.db.sql("SELECT pg_create_logical_replication_slot('relay_adopt', 'pgoutput')");
     scene.write(1, 10);
     let relay = scene.streaming();
-    assert_eq!(sorted(scene.numbers(10, secs(20))), (1..=10).collect::<Vec<_>>());
+    assert_eq!(sorted(scene.numbers(10, secs(60))), (1..=10).collect::<Vec<_>>());
     assert!(relay.logs().contains("checkpoint.adopted"), "one WARN says so");
 }
 
@@ -178,7 +178,7 @@ fn order_holds_for_each_key() {
     for from in (1..=2_000).step_by(100) {
         scene.write(from, from + 99);
     }
-    let records = scene.records(2_000, secs(30));
+    let records = scene.records(2_000, secs(60));
     for key in 0..5 {
         let of_key: Vec<u64> = records.iter().filter(|r| r.key_text() == Some(&format!("k{key}"))).map(number).collect();
         assert!(of_key.is_sorted() && of_key.len() == 400, "key k{key}");

@@ -30,7 +30,7 @@ impl Demo {
     }
 
     fn until_text(&mut self, text: &str) -> &mut Self {
-        until(&format!("`{text}` in the demo's output"), secs(60), || {
+        until(&format!("`{text}` in the demo's output"), secs(120), || {
             assert!(self.process.is_running() || self.process.log().contains(text), "{}", self.process.log_tail());
             self.process.log().contains(text).then_some(())
         });
@@ -39,7 +39,7 @@ impl Demo {
 
     /// Waits for the end; the exit code and all that was printed.
     fn end(&mut self) -> (Option<i32>, String) {
-        let exit = self.process.wait(secs(90));
+        let exit = self.process.wait(secs(180));
         (exit.code, self.process.log())
     }
 
@@ -82,7 +82,7 @@ fn assert_complete(text: &str) {
 
 #[test]
 fn the_demo_needs_nothing_and_ends_by_itself() {
-    let mut demo = Demo::start(&["--for", "5s", "--rate", "300"]);
+    let mut demo = Demo::start(&["--for", "10s", "--rate", "300"]);
     let (code, text) = demo.end();
     assert_eq!((code, demo.remains()), (Some(0), Vec::new()), "{text}");
     assert_complete(&text);
@@ -116,7 +116,7 @@ fn a_killed_demo_leaves_nothing_behind() {
         let mut demo = Demo::start(&[]);
         demo.until_text(moment);
         demo.process.kill_9();
-        until("the shell to tidy up", secs(20), || demo.remains().is_empty().then_some(()));
+        until("the shell to tidy up", secs(60), || demo.remains().is_empty().then_some(()));
     }
 }
 
@@ -124,7 +124,7 @@ fn a_killed_demo_leaves_nothing_behind() {
 fn the_demo_takes_servers_that_are_there_and_gives_them_back() {
     let (db, kafka) = (Postgres::start(Version::V15), Kafka::shared());
     let (url, brokers) = (db.url("postgres"), kafka.brokers());
-    let args = ["--postgres", &url, "--brokers", &brokers, "--for", "3s"];
+    let args = ["--postgres", &url, "--brokers", &brokers, "--for", "8s"];
     let left = "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_publication) \
                 + (SELECT count(*) FROM pg_namespace WHERE nspname = 'relay_demo')";
     let mut killed = Demo::start(&args[..4]);

@@ -163,7 +163,7 @@ fn settings_of_the_server_fail_with_the_statement_that_cures_them() {
     // From here on no commit returns.
     let name_standbys = |names: &str| {
         db.set("synchronous_standby_names", names);
-        until("the new setting", secs(5), || (db.sql("SHOW synchronous_standby_names").one() == names).then_some(()));
+        until("the new setting", secs(60), || (db.sql("SHOW synchronous_standby_names").one() == names).then_some(()));
     };
     name_standbys("FIRST 1 (s1, relay_bare)");
     let answer = Answer::of(&relay, &["--only", "PG025"]);
@@ -186,7 +186,7 @@ fn a_slot_that_is_missing_foreign_held_or_lost_is_told_apart() {
     create_slot(&db, "relay_held");
     // Held by this pipeline, and by somebody else.
     let mut holder = relay.clone().spawn();
-    holder.until_state("streaming", secs(30));
+    holder.until_state("streaming", secs(60));
     let answer = Answer::of(&relay, &[]);
     assert!(answer.is("PG006", "ok")["observed"].as_str().unwrap().contains("this pipeline's relay"), "{}", answer.text);
     let other = relay.clone().url(&format!("{}?application_name=other", db.url("relay")));
@@ -323,7 +323,7 @@ fn the_position_is_compared_as_a_start_would() {
     let scene = Scene::new("placed", Version::V18);
     let mut relay = scene.streaming();
     scene.write(1, 5);
-    scene.numbers(5, secs(20));
+    scene.numbers(5, secs(60));
     let builder = scene.relay();
     let see = || Answer::of(&builder, &["--only", "RL001,PG006"]);
     // Beside the daemon that holds the slot, too.
@@ -332,7 +332,7 @@ fn the_position_is_compared_as_a_start_would() {
     relay.terminate();
     see().is("RL001", "ok");
     scene.write(6, 7);
-    until("the slot to be free", secs(10), || {
+    until("the slot to be free", secs(60), || {
         scene.db.try_sql("SELECT pg_replication_slot_advance('relay_placed', pg_current_wal_lsn())").ok()
     });
     let lsn = scene.db.sql("SELECT confirmed_flush_lsn FROM pg_replication_slots").one().to_owned();

@@ -62,7 +62,7 @@ fn rows(relay: &Relay, args: &[&str]) -> u64 {
 #[track_caller]
 fn until_proven(db: &Postgres, relay: &Relay, wanted: u64) {
     let dry = [ALL[0], ALL[1], "--dry-run"];
-    until(&format!("{wanted} rows that are proven published"), secs(40), || {
+    until(&format!("{wanted} rows that are proven published"), secs(150), || {
         let output = prune(relay, &dry);
         // In log mode a snapshot is stored once the log has passed it, and an idle one grows every ten seconds or so.
         db.sql("SELECT pg_current_xact_id()");
@@ -86,11 +86,11 @@ fn by_hand_in_log_mode_goes_only_what_the_stored_snapshot_sees() {
         let (db, table, topic) = (&scene.db, &scene.outbox.table, &scene.topic);
         db.sql(&format!("GRANT DELETE ON {table} TO relay"));
         let mut relay = scene.relay().toml(&written(table)).spawn();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(60));
         let mut slow = open(db, &insert(table, topic, "Written", 900));
         db.sql(&insert(table, topic, "Noise", 800));
         scene.write(1, 100);
-        scene.numbers(100, secs(20));
+        scene.numbers(100, secs(60));
         until_proven(&scene.db, &relay, 100);
         assert_eq!(count(db, table), 101, "a dry run changes nothing");
         assert_eq!(rows(&relay, &["--older-than", "1h"]), 0, "they are young");
@@ -104,7 +104,7 @@ fn by_hand_in_log_mode_goes_only_what_the_stored_snapshot_sees() {
         assert_eq!(rows(&relay, &ALL), 0, "its row was in progress in the snapshot");
         relay.start_again();
         let expected: Vec<u64> = (1..=150).chain([900]).collect();
-        assert_eq!(sorted(scene.numbers(151, secs(30))), expected, "what stayed is published, and the rest once");
+        assert_eq!(sorted(scene.numbers(151, secs(60))), expected, "what stayed is published, and the rest once");
         until_proven(&scene.db, &relay, 51);
         assert_eq!(rows(&relay, &ALL), 51);
         assert_eq!(count(db, table), 1, "the row that is no event stays for good");
@@ -126,14 +126,14 @@ fn by_hand_in_poll_mode_ticks_go_by_the_snapshot_and_claims_by_their_marks() {
     let config = format!("{}{claims}", written(table));
     // Neither REPLICATION nor more than SELECT and DELETE on the table with ticks.
     let mut relay = scene.relay().url(&db.url("sweeper")).toml(POLL).toml(&config).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     let mut slow = open(db, &insert(table, topic, "Written", 900));
     db.sql(&insert(table, topic, "Noise", 800));
     scene.write(1, 100);
     let claimed = |from: u64, to: u64| (from..=to).map(|n| insert("claims", topic, "Written", n)).collect::<Vec<_>>().join("; ");
     db.sql(&claimed(201, 300));
-    scene.numbers(200, secs(20));
-    until("the marks", secs(20), || (db.sql("SELECT count(*) FROM claims WHERE done IS NULL").number() == 0).then_some(()));
+    scene.numbers(200, secs(60));
+    until("the marks", secs(60), || (db.sql("SELECT count(*) FROM claims WHERE done IS NULL").number() == 0).then_some(()));
     relay.terminate();
     scene.write(101, 150);
     db.sql(&claimed(301, 310));
@@ -152,7 +152,7 @@ fn by_hand_in_poll_mode_ticks_go_by_the_snapshot_and_claims_by_their_marks() {
     slow.batch_execute("COMMIT").expect("the slow one commits");
     relay.start_again();
     let expected: Vec<u64> = (1..=151).chain(201..=310).chain([900]).collect();
-    assert_eq!(sorted(scene.numbers(expected.len(), secs(30))), expected);
+    assert_eq!(sorted(scene.numbers(expected.len(), secs(60))), expected);
     let logs = db.logs();
     assert!(!logs.contains("permission denied"), "SELECT and DELETE are enough");
 }
@@ -163,9 +163,9 @@ fn what_proves_nothing_is_refused_with_the_reason() {
     let (db, table) = (&scene.db, &scene.outbox.table);
     let mut relay = scene.relay().spawn();
     refused(&scene.relay().toml("name = \"nobody\"").run(&["outbox", "prune", "--yes", ALL[0], ALL[1]]), 1, "no checkpoint");
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     scene.write(1, 10);
-    scene.numbers(10, secs(20));
+    scene.numbers(10, secs(60));
     until_proven(&scene.db, &relay, 10);
     refused(&prune(&relay, &[]), 64, "has no `retention`");
     refused(&prune(&relay, &["--table", "public.other", ALL[0], ALL[1]]), 1, "public.other");
@@ -209,12 +209,12 @@ fn an_old_partition_goes_as_a_whole_only_when_each_of_its_rows_is_a_published_ev
         db.sql("GRANT app TO relay");
         let mut relay =
             Relay::on(&db, Kafka::shared(), &outbox).toml(crate::scene::QUICK).toml(POLL).toml(&written(table)).spawn();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(60));
         for hour in 0..5 {
             (0..10).for_each(|n| drop(db.sql(&old(hour, "Written", hour as u64 * 10 + n))));
         }
         db.sql(&insert(table, &topic, "Written", 50));
-        records(&topic, 51, secs(20));
+        records(&topic, 51, secs(60));
         relay.terminate();
 
         db.sql(&old(1, "Written", 901));
@@ -246,7 +246,7 @@ fn an_old_partition_goes_as_a_whole_only_when_each_of_its_rows_is_a_published_ev
         writer.batch_execute("COMMIT").expect("the writer commits");
 
         relay.start_again();
-        let numbers = sorted(records(&topic, 52, secs(20)).iter().map(number).collect());
+        let numbers = sorted(records(&topic, 52, secs(60)).iter().map(number).collect());
         assert_eq!(numbers, (0..=50).chain([901]).collect::<Vec<_>>());
         relay.terminate();
         let mut writer = open(&db, &insert(table, &topic, "Written", 903));
@@ -265,9 +265,9 @@ fn by_retention(scene: &Scene, config: &str, is_log: bool) {
     let (db, table, topic) = (&scene.db, &scene.outbox.table, &scene.topic);
     db.sql(&format!("GRANT SELECT, UPDATE, DELETE ON {table} TO relay"));
     let mut relay = scene.relay().toml(config).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     scene.write(1, 100);
-    scene.numbers(100, secs(20));
+    scene.numbers(100, secs(60));
     until_proven(&scene.db, &relay, 100);
     relay.terminate();
     db.sql(&format!("DELETE FROM {table} WHERE payload->>'n' IN ('1', '2', '3', '4', '5')"));
@@ -276,17 +276,17 @@ fn by_retention(scene: &Scene, config: &str, is_log: bool) {
     db.sql(&format!("BEGIN; {}; PREPARE TRANSACTION 'forgotten'", insert(table, topic, "Written", 900)));
     relay.reconfigure(&format!("sink.kafka.create_topics = \"never\"\n{config}retention = \"1s\""));
     relay.start_again();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     let of_table = |name: &str| relay.metric(&format!("{name}{{table=\"{table}\"}}"));
-    until("pruned rows", secs(60), || (of_table("relay_cleanup_rows_total") == Some(95.0)).then_some(()));
+    until("pruned rows", secs(150), || (of_table("relay_cleanup_rows_total") == Some(95.0)).then_some(()));
     assert_eq!(count(db, table), 10, "the rows that wait for their topic stay");
     assert!(relay.logs().contains("retention.pruned"));
-    until("the size", secs(60), || of_table("relay_outbox_size_bytes").filter(|size| *size >= 8192.0));
-    until("dead rows", secs(90), || of_table("relay_outbox_dead_rows").filter(|dead| *dead >= 5.0));
+    until("the size", secs(150), || of_table("relay_outbox_size_bytes").filter(|size| *size >= 8192.0));
+    until("dead rows", secs(150), || of_table("relay_outbox_dead_rows").filter(|dead| *dead >= 5.0));
     if is_log {
         assert_eq!(of_table("relay_outbox_pending_rows"), None, "the slot's lag tells");
     } else {
-        until("pending rows", secs(60), || (of_table("relay_outbox_pending_rows") == Some(10.0)).then_some(()));
+        until("pending rows", secs(150), || (of_table("relay_outbox_pending_rows") == Some(10.0)).then_some(()));
         assert!(of_table("relay_outbox_oldest_pending_seconds").is_some_and(|age| age > 0.0));
     }
     let oldest = |relay: &Relay| relay.status()["oldest_transaction"].clone();
@@ -340,14 +340,14 @@ fn a_table_that_cannot_be_pruned_keeps_no_other_from_it() {
     let entry = |table: &str| format!("{}retention = \"1s\"\n", written(table));
     let builder: Builder = scene.relay().toml(POLL);
     let mut relay = builder.toml(&format!("{}{}", entry("public.aaa"), entry(&scene.outbox.table))).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     db.sql(&insert("aaa", topic, "Written", 1));
     scene.write(2, 11);
-    scene.numbers(11, secs(20));
+    scene.numbers(11, secs(60));
     // Started again, so that the first look is near.
     relay.terminate();
     relay.start_again();
-    until("the other table's rows to be gone", secs(60), || (count(db, &scene.outbox.table) == 0).then_some(()));
+    until("the other table's rows to be gone", secs(150), || (count(db, &scene.outbox.table) == 0).then_some(()));
     let logs = relay.logs();
     assert!(logs.contains("retention.failed") && logs.contains("permission denied for table aaa"), "{logs}");
     assert_eq!(count(db, "aaa"), 1);

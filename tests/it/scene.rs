@@ -24,7 +24,6 @@ pub(crate) struct Scene {
 pub(crate) const QUICK: &str = r#"
 delivery.checkpoint_interval = "200ms"
 delivery.idle_checkpoint_interval = "500ms"
-source.log.wal_sender_timeout = "6s"
 shutdown.grace = "10s"
 "#;
 
@@ -52,7 +51,7 @@ impl Scene {
     /// A relay that streams.
     pub(crate) fn streaming(&self) -> Relay {
         let mut relay = self.relay().spawn();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(60));
         relay
     }
 

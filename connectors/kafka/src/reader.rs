@@ -178,9 +178,7 @@ impl TopicReader {
         };
         self.check(&consumer, has_controller)?;
         let unreachable = |action: &str, error: KafkaError| self.fault(&consumer, action, &error);
-        let (_, end) = consumer
-            .fetch_watermarks(&self.topic, 0, METADATA_TIMEOUT)
-            .map_err(|error| unreachable("ask for the end of", error))?;
+        let end = self.end(&consumer)?;
         let mut newest = BTreeMap::new();
         if end > 0 || marker.is_some() {
             let mut partitions = TopicPartitionList::new();
@@ -274,6 +272,22 @@ impl TopicReader {
         }
         self.is_checked = true;
         Ok(())
+    }
+
+    /// Where the topic ends now.
+    fn end(&self, consumer: &BaseConsumer<Listener>) -> Result<i64, ReadError> {
+        let deadline = Instant::now() + METADATA_TIMEOUT;
+        loop {
+            match consumer.fetch_watermarks(&self.topic, 0, METADATA_TIMEOUT) {
+                Ok((_, end)) => return Ok(end),
+                // librdkafka's word for a partition without leader, after a single look: a broker that stood still is fenced a while.
+                Err(error) if error.rdkafka_error_code() == Some(Code::UnknownPartition) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                    let _ = consumer.fetch_metadata(Some(&self.topic), Duration::from_millis(500));
+                }
+                Err(error) => return Err(self.fault(consumer, "ask for the end of", &error)),
+            }
+        }
     }
 
     fn drain(

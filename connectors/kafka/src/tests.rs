@@ -418,3 +418,18 @@ fn the_doctor_names_what_is_missing() {
     let skipped = ["KF002", "KF003", "KF009", "KF012"].map(|id| (id, Severity::Skip));
     assert_eq!(severities, [&[("KF001", Severity::Fail)][..], &skipped].concat());
 }
+
+#[test]
+fn a_reading_waits_for_the_partition_to_have_a_leader_again() {
+    let mut bench = Bench::start(&[]);
+    let lead = |leader| bench.mock.cluster().expect("the cluster").partition_leader("orders.checkpoint", 0, leader);
+    lead(None).expect("nobody leads");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(700));
+            lead(Some(1)).expect("the broker leads again");
+        });
+        let reading = bench.kafka.reader.read().expect("a short time without a leader is waited for");
+        assert_eq!(reading.highest_epoch, 0);
+    });
+}

@@ -262,7 +262,8 @@ impl Watched {
     fn answer(&mut self, event: &Event) -> Enqueue {
         let began = Instant::now();
         let answer = self.sink.enqueue(event, Ticket(self.next));
-        assert!(began.elapsed() < Duration::from_secs(1), "no call blocks");
+        // A call that waits for its destination takes longer than a busy machine keeps a thread from running.
+        assert!(began.elapsed() < Duration::from_secs(10), "no call blocks");
         answer
     }
 

@@ -64,6 +64,12 @@ fn a_table_joins_and_leaves_the_publication() {
     let toml = "[[capture]]\ntables = [\"public.*\"]";
     let captured = Captured::start("joins", Version::V18, &["t"], ddl, toml);
     Kafka::shared().create_topic(&captured.topic("late"), 1, &[]);
+    // What is added is told against an earlier look at the publication, and the monitor asks for snapshots behind its first one.
+    until("the monitor's first look", secs(60), || {
+        let asked =
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'relay' AND query LIKE 'SELECT pg_current_snapshot(),%'";
+        (captured.db.sql(asked).number() > 0).then_some(())
+    });
     captured.db.sql(&format!(
         "INSERT INTO late VALUES (1); ALTER PUBLICATION relay_{0} ADD TABLE late; INSERT INTO late VALUES (2); \
          ALTER PUBLICATION relay_{0} DROP TABLE late; INSERT INTO late VALUES (3); INSERT INTO t VALUES (4); \
@@ -91,7 +97,7 @@ fn two_tables_that_end_in_one_topic_stop_unless_that_is_meant() {
     captured.db.sql("INSERT INTO a_b VALUES (2)");
     let line = captured.until_logged(&["R0229", "public.a b", "public.a_b", "public.a_b"]);
     assert!(line.contains("both end in topic"), "{line}");
-    until("the reason", secs(20), || captured.relay.get("/readyz").body.contains("stopped:R0229").then_some(()));
+    until("the reason", secs(60), || captured.relay.get("/readyz").body.contains("stopped:R0229").then_some(()));
     // The other table gone, it goes on by itself: nothing was skipped.
     captured.db.sql("ALTER TABLE \"a b\" RENAME TO other; INSERT INTO other VALUES (3)");
     let mut captured = captured;
@@ -110,7 +116,7 @@ fn relay_does_not_publish_what_would_break_the_application() {
          GRANT CREATE ON DATABASE postgres TO relay; GRANT app TO relay",
     );
     let mut relay = builder(&db, "harmless", "").spawn();
-    until("the refusal", secs(30), || {
+    until("the refusal", secs(60), || {
         let logs = relay.logs();
         (logs.contains("would refuse every UPDATE and DELETE") && logs.contains("loose")).then_some(())
     });
@@ -120,6 +126,6 @@ fn relay_does_not_publish_what_would_break_the_application() {
     let operations = db.sql("SELECT concat(pubinsert, pubupdate, pubdelete, pubtruncate) FROM pg_publication").one().to_owned();
     assert_eq!(operations, "tttf");
     db.sql("INSERT INTO loose VALUES (1)");
-    Kafka::shared().until_topic_exists("harmless.public.loose", secs(30));
-    assert_eq!(shapes(&records("harmless.public.loose", 1, secs(30))), [r#"c null null {"a":1}"#]);
+    Kafka::shared().until_topic_exists("harmless.public.loose", secs(60));
+    assert_eq!(shapes(&records("harmless.public.loose", 1, secs(60))), [r#"c null null {"a":1}"#]);
 }

@@ -69,7 +69,7 @@ fn each_statement_has_its_records() {
                 format!("relay_events_received_total{{pipeline=\"{}\",table=\"public.d\",op=\"{operation}\"}}", captured.name);
             captured.relay.metric(&series)
         };
-        until("the counts", secs(10), || {
+        until("the counts", secs(60), || {
             (["insert", "update", "delete"].map(metric) == [Some(1.0), Some(2.0), Some(1.0)]).then_some(())
         });
     }

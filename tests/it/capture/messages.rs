@@ -81,7 +81,7 @@ fn messages_and_transactions_have_records_of_their_own() {
         assert_eq!(orders, [(1, 1), (2, 2), (4, 3), (5, 4), (7, 5), (8, 6)]);
         // Everything of it is confirmed in the end.
         let end = db.sql("SELECT pg_current_wal_flush_lsn()").one().to_owned();
-        until("the confirmation", secs(30), || {
+        until("the confirmation", secs(60), || {
             let sql = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots");
             (db.sql(&sql).one() == "t").then_some(())
         });
@@ -109,7 +109,7 @@ fn a_message_outside_of_transactions_survives_a_kill_before_its_acknowledgement(
         contents.dedup();
         contents
     };
-    until("all messages", secs(20), || (contents(3) == ["b25l", "dHdv", "dGhyZWU="]).then_some(()));
+    until("all messages", secs(60), || (contents(3) == ["b25l", "dHdv", "dGhyZWU="]).then_some(()));
 }
 
 #[test]
@@ -125,7 +125,11 @@ fn counts_go_on_after_a_stop_in_the_middle_of_a_transaction() {
         assert!(line.contains(part), "no {part} in {line}");
     }
     // The first row is done, and stored as done.
-    std::thread::sleep(secs(1));
+    until("a position in the middle of the transaction", secs(60), || {
+        let shown = captured.relay.run(&["checkpoint", "show", "--json"]);
+        let record: serde_json::Value = serde_json::from_slice(&shown.stdout).ok()?;
+        (record["seq"] == 0).then_some(())
+    });
     captured.relay.kill_9();
     captured.relay.reconfigure("[format]\ntransaction_metadata = true\n[delivery]\non_poison = \"skip\"\n[[capture]]");
     captured.relay.start_again();

@@ -35,8 +35,8 @@ fn relay(db: &Postgres, name: &str, format: &str, capture: &str) -> Relay {
 
 /// The records of a topic, once there are so many.
 fn written(topic: &str, count: usize) -> Vec<Rec> {
-    Kafka::shared().until_topic_exists(topic, secs(30));
-    until(&format!("{count} records in {topic}"), secs(30), || {
+    Kafka::shared().until_topic_exists(topic, secs(60));
+    until(&format!("{count} records in {topic}"), secs(60), || {
         let records = read_all(&Kafka::shared().brokers(), &[topic], Isolation::Committed);
         (records.len() >= count).then_some(records)
     })

@@ -111,7 +111,7 @@ impl Outbox {
             builder = builder.toml(&format!("source.log.publication = \"relay_{}\"", self.name));
         }
         let mut relay = builder.spawn();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(60));
         relay
     }
 }
@@ -183,7 +183,7 @@ fn debeziums_router_as_it_comes_writes_what_relay_writes() {
         let context: Vec<&str> = theirs[0].headers.iter().map(|(name, _)| name.as_str()).filter(|name| is_own(name)).collect();
         println!("{topic}: headers of Debezium alone: {context:?}");
     }
-    until("the published rows to be deleted", secs(20), || {
+    until("the published rows to be deleted", secs(60), || {
         (db.sql("SELECT count(*) FROM outboxevent").number() == 0).then_some(())
     });
 }

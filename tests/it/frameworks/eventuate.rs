@@ -100,7 +100,7 @@ impl Layout {
 fn spawn(db: &Postgres, pipeline: &str, entry: &str) -> Relay {
     let builder = Builder::new(pipeline).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(QUICK);
     let mut relay = builder.toml(entry).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     relay
 }
 
@@ -182,7 +182,7 @@ fn story(layout: &Layout, by_hand: impl Fn(&Postgres, &str)) {
         println!("{topic}: Eventuate's consumer has read all {} messages, with id, headers and payload", read.len());
     }
     for table in layout.tables {
-        until("the published rows to be marked", secs(20), || {
+        until("the published rows to be marked", secs(60), || {
             let left = db.sql(&format!("SELECT count(*) FROM eventuate.{table} WHERE published = 0")).number();
             (left == 0).then_some(())
         });

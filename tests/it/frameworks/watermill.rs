@@ -29,7 +29,7 @@ fn server(pipeline: &str, version: Version) -> Postgres {
 fn spawn(db: &Postgres, pipeline: &str, entry: &str) -> Relay {
     let builder = Builder::new(pipeline).url(&db.url("relay")).brokers(&Kafka::shared().brokers()).toml(QUICK);
     let mut relay = builder.toml(entry).spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     relay
 }
 
@@ -136,7 +136,7 @@ fn watermills_queue_is_claimed_and_acknowledged() {
     for prefix in ["", "polled."] {
         assert_read(&watermill, &format!("{prefix}wm-queue"), &sent);
     }
-    until("every message to be acknowledged", secs(20), || {
+    until("every message to be acknowledged", secs(60), || {
         (db.sql("SELECT count(*) FROM \"watermill_wm-queue\" WHERE NOT acked").number() == 0).then_some(())
     });
 }
