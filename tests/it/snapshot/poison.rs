@@ -4,6 +4,7 @@ use super::{Snap, until_logged};
 use crate::scene::{records, until_counted};
 use relay_tests::consumer::Rec;
 use relay_tests::kafka::Kafka;
+use relay_tests::proxy::Proxy;
 use relay_tests::relay::Relay;
 use relay_tests::versions::Version;
 use relay_tests::wait::{secs, try_until, until};
@@ -73,22 +74,25 @@ fn a_row_that_cannot_be_written_stops_a_snapshot_or_is_parked_by_table_and_key()
 #[test]
 fn one_row_that_the_broker_refuses_does_not_take_its_neighbours_along() {
     let ddl = "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t ALTER v SET STORAGE EXTERNAL; \
-               INSERT INTO t SELECT g, CASE g WHEN 900 THEN (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 2000) i) END \
+               INSERT INTO t SELECT g, CASE g WHEN 900 THEN (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 15000) i) END \
                FROM generate_series(1, 1000) g";
     for (name, is_ours) in [("culpritfirst", true), ("culpritbeside", false)] {
         let snap = Snap::new(name, Version::V18, &["t"], ddl);
         let lower = || Kafka::shared().alter_topic(&snap.topic("t"), &[("max.message.bytes", "20000")]);
+        let proxy = Proxy::start(snap.db.port());
         let toml = "delivery.on_poison = \"dlq\"\n[admin]\ntoken = \"t\"\n[snapshot]\nchunk = 100\nthreads = 1\n";
         let mut relay;
         if is_ours {
-            // The topic takes nothing yet, and the window holds the first rows alone: relay knows the topic, and has not read the large row.
-            Kafka::shared().alter_topic(&snap.topic("t"), &[("min.insync.replicas", "2")]);
-            relay = snap.relay(&format!("delivery.in_flight_events = 64\n{toml}")).spawn();
-            relay.until_state("snapshot", secs(60));
-            until("rows that wait", secs(60), || relay.metric("relay_produce_inflight").filter(|events| *events > 0.0));
+            // The large row alone takes half a minute.
+            proxy.bandwidth(15_000);
+            relay = snap.relay_behind(&proxy, toml).spawn();
+            until("the first rows", secs(60), || (!snap.records("t").is_empty()).then_some(()));
+            relay.pause();
             lower();
+            relay.resume();
+            proxy.heal();
         } else {
-            relay = snap.relay(&format!("{toml}mode = \"never\"")).spawn();
+            relay = snap.relay_behind(&proxy, &format!("{toml}mode = \"never\"")).spawn();
             relay.until_state("streaming", secs(60));
             snap.db.sql("UPDATE t SET v = 'known' WHERE id = 1");
             snap.until_records(&relay, "t", 1);
