@@ -7,12 +7,13 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::kafka::Kafka;
 use crate::wait::{secs, until};
 
-/// How long the broker may take for one administrative request.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long the broker may take for one administrative request, frozen now and then as it may be.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A name that no other test of this process uses.
 pub fn unique_topic(stem: &str) -> String {
@@ -35,8 +36,7 @@ impl Kafka {
     pub fn create_replicated_topic(&self, name: &str, partitions: i32, replicas: i32, config: &[(&str, &str)]) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topic = config.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
-        let made = block(self.admin().create_topics([&topic], &options())).expect("ask the broker to create a topic");
-        made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
+        self.create(&[topic]);
         self.until_topic(name, |count| count == usize::try_from(partitions).unwrap_or(1));
     }
 
@@ -44,8 +44,7 @@ impl Kafka {
     #[track_caller]
     pub fn create_topics(&self, names: &[String]) {
         let topics: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1))).collect();
-        let made = block(self.admin().create_topics(&topics, &options())).expect("ask the broker to create topics");
-        made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
+        self.create(&topics);
         names.last().into_iter().for_each(|name| self.until_topic(name, |count| count == 1));
     }
 
@@ -106,6 +105,24 @@ impl Kafka {
     #[track_caller]
     pub fn until_topic_exists(&self, name: &str, limit: Duration) -> usize {
         until(&format!("topic {name}"), limit, || Some(self.partitions_with_leader(name)).filter(|n| *n > 0))
+    }
+
+    /// A broker whose heartbeat came late is no place for a replica until the next one has come.
+    #[track_caller]
+    fn create(&self, topics: &[NewTopic<'_>]) {
+        let mut left: Vec<&NewTopic<'_>> = topics.iter().collect();
+        until("a broker that takes topics", LIMIT, || {
+            let made =
+                block(self.admin().create_topics(left.iter().copied(), &options())).expect("ask the broker to create topics");
+            let refused = made.into_iter().filter_map(|made| match made {
+                Ok(_) => None,
+                Err((name, RDKafkaErrorCode::InvalidReplicationFactor)) => Some(name),
+                Err((name, e)) => panic!("create topic {name}: {e}"),
+            });
+            let refused: Vec<String> = refused.collect();
+            left.retain(|topic| refused.iter().any(|name| name == topic.name));
+            left.is_empty().then_some(())
+        });
     }
 
     #[track_caller]

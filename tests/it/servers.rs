@@ -117,7 +117,8 @@ fn readers_of_both_levels_see_what_they_should() {
     kafka.create_topic(&topic, 2, &[]);
     let tail = Reader::new(&kafka.brokers()).tail(&[&topic], Isolation::Committed);
     let client = producer(&kafka.brokers(), &[("transactional.id", &topic)]);
-    client.init_transactions(secs(60)).unwrap();
+    // A coordinator that has just come back asks to be asked again.
+    until("a coordinator", secs(60), || client.init_transactions(secs(60)).ok());
     for (value, is_kept) in [("kept", true), ("undone", false), ("kept", true)] {
         client.begin_transaction().unwrap();
         produce(&client, &topic, "k", value);
