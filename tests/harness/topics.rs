@@ -36,7 +36,7 @@ impl Kafka {
     pub fn create_replicated_topic(&self, name: &str, partitions: i32, replicas: i32, config: &[(&str, &str)]) {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topic = config.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
-        self.make(&[topic]);
+        self.create(&[topic]);
         self.until_topic(name, |count| count == usize::try_from(partitions).unwrap_or(1));
     }
 
@@ -44,7 +44,7 @@ impl Kafka {
     #[track_caller]
     pub fn create_topics(&self, names: &[String]) {
         let topics: Vec<NewTopic<'_>> = names.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1))).collect();
-        self.make(&topics);
+        self.create(&topics);
         names.last().into_iter().for_each(|name| self.until_topic(name, |count| count == 1));
     }
 
@@ -107,6 +107,24 @@ impl Kafka {
         until(&format!("topic {name}"), limit, || Some(self.partitions_with_leader(name)).filter(|n| *n > 0))
     }
 
+    /// A broker whose heartbeat came late is no place for a replica until the next one has come.
+    #[track_caller]
+    fn create(&self, topics: &[NewTopic<'_>]) {
+        let mut left: Vec<&NewTopic<'_>> = topics.iter().collect();
+        until("a broker that takes topics", LIMIT, || {
+            let made =
+                block(self.admin().create_topics(left.iter().copied(), &options())).expect("ask the broker to create topics");
+            let refused = made.into_iter().filter_map(|made| match made {
+                Ok(_) => None,
+                Err((name, RDKafkaErrorCode::InvalidReplicationFactor)) => Some(name),
+                Err((name, e)) => panic!("create topic {name}: {e}"),
+            });
+            let refused: Vec<String> = refused.collect();
+            left.retain(|topic| refused.iter().any(|name| name == topic.name));
+            left.is_empty().then_some(())
+        });
+    }
+
     #[track_caller]
     fn alter(&self, resource: ResourceSpecifier<'_>, config: &[(&str, &str)]) {
         let change = config.iter().fold(AlterConfig::new(resource), |change, (key, value)| change.set(key, value));
@@ -122,19 +140,6 @@ impl Kafka {
     }
 
     /// A broker that stood still for longer than its session is fenced off until its next heartbeat; until then nothing can be placed.
-    #[track_caller]
-    fn make(&self, topics: &[NewTopic<'_>]) {
-        until("a broker that takes topics", LIMIT, || {
-            let made = block(self.admin().create_topics(topics, &options())).expect("ask the broker to create topics");
-            let is_fenced = |code: &RDKafkaErrorCode| *code == RDKafkaErrorCode::InvalidReplicationFactor;
-            if made.iter().any(|r| r.as_ref().is_err_and(|(_, code)| is_fenced(code))) {
-                return None;
-            }
-            made.into_iter().for_each(|r| drop(r.unwrap_or_else(|(name, e)| panic!("create topic {name}: {e}"))));
-            Some(())
-        });
-    }
-
     #[track_caller]
     fn until_topic(&self, name: &str, is_so: impl Fn(usize) -> bool) {
         until(&format!("topic {name} to be as ordered"), LIMIT, || is_so(self.partitions_with_leader(name)).then_some(()));

@@ -82,14 +82,14 @@ fn collect(name: &str, placed: &[Placed]) -> (BTreeMap<String, Vec<Rec>>, Vec<Re
     if parked > 0 {
         topics.insert(dlq.clone());
     }
-    until(&format!("the topics of {name}"), secs(60), || {
+    until(&format!("the topics of {name}"), secs(180), || {
         let there: BTreeSet<String> = kafka.topics().into_iter().collect();
         let missing: Vec<&String> = topics.difference(&there).collect();
         missing.is_empty().then_some(())
     });
     let names: Vec<&str> = topics.iter().map(String::as_str).collect();
     let tail = Reader::new(&kafka.brokers()).tail(&names, Isolation::Committed);
-    let mut records = tail.take(count, secs(60));
+    let mut records = tail.take(count, secs(180));
     // What should not be has had its time by now, if it comes at all: everything was written before the first of these was
     // read. What comes again and again is not waited for.
     records.extend(std::iter::from_fn(|| tail.next(secs(2))).take(100));
@@ -224,5 +224,5 @@ fn rows_that_upstream_marked_are_no_events_when_polled() {
     assert_eq!(hold("halfpublished", &placed).len(), placed.len(), "one record each: of the row without a mark");
     // Whom to stop is said at each start, where a preset knows of somebody.
     assert!(relay.logs().contains("preset.note") && relay.logs().contains("stop Eventuate's own CDC"), "{}", relay.logs());
-    until("the marks", secs(20), || db.sql(&left.join(" UNION ALL ")).is_empty().then_some(()));
+    until("the marks", secs(60), || db.sql(&left.join(" UNION ALL ")).is_empty().then_some(()));
 }

@@ -55,6 +55,18 @@ impl Scene {
         relay
     }
 
+    /// The record of a poller, once it covers every row that is there: what is not stored comes again to whoever takes over.
+    #[track_caller]
+    pub(crate) fn until_stored(&self, relay: &Relay) -> serde_json::Value {
+        until("a checkpoint behind every row", secs(60), || {
+            let shown = relay.run(&["checkpoint", "show", "--json"]);
+            let record: serde_json::Value = serde_json::from_slice(&shown.stdout).ok()?;
+            let seen = record["poll"]["snapshot"].as_str()?;
+            let sql = format!("SELECT bool_and(pg_visible_in_snapshot(xid, '{seen}')) FROM {}", self.outbox.table);
+            (self.db.sql(&sql).one() == "t").then_some(record)
+        })
+    }
+
     /// Writes rows `from..=to` in one transaction: key `k<n mod 5>`, payload `{"n": n}`.
     pub(crate) fn write(&self, from: u64, to: u64) {
         self.write_to(&self.topic, from, to);
@@ -89,6 +101,12 @@ pub(crate) fn records(topic: &str, count: usize, limit: Duration) -> Vec<Rec> {
         let records = read_all(&Kafka::shared().brokers(), &[topic], Isolation::Committed);
         (records.len() >= count).then_some(records)
     })
+}
+
+/// Waits until a metric has that value: a record is with its readers before it is counted.
+#[track_caller]
+pub(crate) fn until_counted(relay: &Relay, series: &str, value: f64) {
+    until(&format!("{series} to be {value}"), secs(60), || (relay.metric(series) == Some(value)).then_some(()));
 }
 
 /// The `n` of a record's payload.

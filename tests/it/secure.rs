@@ -31,7 +31,7 @@ fn relay(db: &Postgres, outbox: &Outbox, parameters: &str) -> Builder {
 
 #[track_caller]
 fn until_refused(mut relay: Relay, words: &str) {
-    until(&format!("a refusal that says `{words}`"), secs(20), || {
+    until(&format!("a refusal that says `{words}`"), secs(60), || {
         let logs = relay.logs();
         assert!(!logs.contains("canary-pw"), "a password in the log");
         (logs.contains("R0203") && logs.to_lowercase().contains(words)).then_some(())
@@ -47,7 +47,7 @@ fn verify_full_with_scram_plus_streams_and_what_cannot_be_verified_does_not() {
         let (db, outbox) = server(version, &certs, &certs.server, false);
         let mut good =
             relay(&db, &outbox, &format!("sslmode=verify-full&{ca}&channel_binding=require&require_auth=scram-sha-256")).spawn();
-        good.until_state("streaming", secs(30));
+        good.until_state("streaming", secs(60));
         let facts = db.sql("SELECT ssl, version FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)");
         println!("{version}: {facts:?}");
         assert_eq!(facts.0[0][0].as_deref(), Some("t"), "the stream is encrypted");
@@ -65,7 +65,7 @@ fn a_wrong_host_name_and_an_expired_certificate_are_refused() {
     until_refused(relay(&db, &outbox, &format!("sslmode=verify-full&{ca}")).spawn(), "name");
     // verify-ca does not ask for the name.
     let mut by_ca = relay(&db, &outbox, &format!("sslmode=verify-ca&{ca}")).spawn();
-    by_ca.until_state("streaming", secs(30));
+    by_ca.until_state("streaming", secs(60));
     by_ca.terminate();
     let (db, outbox) = server(Version::V15, &certs, &certs.expired, false);
     until_refused(relay(&db, &outbox, &format!("sslmode=verify-full&{ca}")).spawn(), "expired");
@@ -83,11 +83,11 @@ fn client_certificates_and_wrong_passwords() {
         file("client.key")
     );
     let mut good = relay(&db, &outbox, &tls).spawn();
-    good.until_state("streaming", secs(30));
+    good.until_state("streaming", secs(60));
     good.terminate();
     let url = format!("postgres://relay:wrong@localhost:{}/postgres?{tls}", db.port());
     let wrong = relay(&db, &outbox, &tls).url(&url).spawn();
-    until("28P01", secs(20), || wrong.logs().contains("R0202").then_some(()));
+    until("28P01", secs(60), || wrong.logs().contains("R0202").then_some(()));
 }
 
 #[test]
@@ -115,12 +115,12 @@ fn kafka_by_sasl_ssl_takes_events_and_refuses_a_wrong_password() {
             .toml(&format!("{security}{password:?}"))
     };
     let mut wrong = builder("wrong").spawn();
-    until("a refusal", secs(40), || wrong.logs().to_lowercase().contains("authentication").then_some(()));
+    until("a refusal", secs(60), || wrong.logs().to_lowercase().contains("authentication").then_some(()));
     wrong.kill_9();
     let mut relay = builder("canary-kafka").spawn();
-    relay.until_state("streaming", secs(40));
+    relay.until_state("streaming", secs(60));
     db.sql(&format!("INSERT INTO {} (topic, key, type, payload) VALUES ('{topic}', 'k', 'T', '{{\"n\": 1}}')", outbox.table));
-    until("the event", secs(20), || {
+    until("the event", secs(60), || {
         (relay_tests::consumer::read_all(&kafka.brokers(), &[&topic], relay_tests::consumer::Isolation::Committed).len() == 1)
             .then_some(())
     });

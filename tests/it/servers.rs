@@ -48,7 +48,7 @@ fn postgres_starts_restarts_and_survives_a_kill() {
         relay.simple_query("SELECT pg_create_logical_replication_slot('s', 'pgoutput')").unwrap();
         assert!(relay.simple_query(&insert(&outbox.table)).is_err());
         db.set("wal_sender_timeout", "5s");
-        until("the new setting", secs(5), || (db.sql("SHOW wal_sender_timeout").one() == "5s").then_some(()));
+        until("the new setting", secs(60), || (db.sql("SHOW wal_sender_timeout").one() == "5s").then_some(()));
     }
 }
 
@@ -74,7 +74,7 @@ fn kafka_starts_restarts_and_keeps_its_records() {
     kafka.create_topic("kept", 3, &[("cleanup.policy", "compact")]);
     let client = producer(&kafka.brokers(), &[]);
     (0..100).for_each(|i| produce(&client, "kept", &format!("k{i}"), "v"));
-    client.flush(secs(30)).unwrap();
+    client.flush(secs(60)).unwrap();
     assert_eq!(kafka.kill_9().signal, Some(9));
     kafka.start_again();
     assert_eq!(kafka.topics(), ["kept"]);
@@ -87,22 +87,23 @@ fn kafka_starts_restarts_and_keeps_its_records() {
     // The proxied listener keeps its clients behind the proxy, whose faults they feel and get over.
     let client = producer(&kafka.proxied_brokers(), &[]);
     produce(&client, "kept", "late", "1");
-    client.flush(secs(30)).unwrap();
+    client.flush(secs(60)).unwrap();
     let before = kafka.proxy().counts();
     assert!(before.bytes_up > 0 && before.connections >= 2, "{before:?}");
     kafka.proxy().stall(Direction::Down);
     produce(&client, "kept", "later", "2");
     assert!(client.flush(secs(1)).is_err());
+    until("the stall to take hold", secs(60), || (kafka.proxy().counts().stalls > 0).then_some(()));
     kafka.proxy().cut();
     kafka.proxy().heal();
-    client.flush(secs(30)).unwrap();
+    client.flush(secs(60)).unwrap();
     let counts = kafka.proxy().counts();
     assert!(counts.stalls > 0 && counts.cuts > 0, "{counts:?}");
     kafka.pause();
     produce(&client, "kept", "latest", "3");
     assert!(client.flush(secs(1)).is_err());
     kafka.resume();
-    client.flush(secs(30)).unwrap();
+    client.flush(secs(60)).unwrap();
     let records = read_all(&kafka.brokers(), &["kept"], Isolation::Uncommitted);
     assert!(records.iter().any(|record| record.key_text() == Some("latest")));
     kafka.delete_topic("kept");
@@ -116,22 +117,23 @@ fn readers_of_both_levels_see_what_they_should() {
     kafka.create_topic(&topic, 2, &[]);
     let tail = Reader::new(&kafka.brokers()).tail(&[&topic], Isolation::Committed);
     let client = producer(&kafka.brokers(), &[("transactional.id", &topic)]);
-    client.init_transactions(secs(30)).unwrap();
+    // A coordinator that has just come back asks to be asked again.
+    until("a coordinator", secs(60), || client.init_transactions(secs(60)).ok());
     for (value, is_kept) in [("kept", true), ("undone", false), ("kept", true)] {
         client.begin_transaction().unwrap();
         produce(&client, &topic, "k", value);
-        client.flush(secs(30)).unwrap();
-        if is_kept { client.commit_transaction(secs(30)).unwrap() } else { client.abort_transaction(secs(30)).unwrap() }
+        client.flush(secs(60)).unwrap();
+        if is_kept { client.commit_transaction(secs(60)).unwrap() } else { client.abort_transaction(secs(60)).unwrap() }
     }
     client.begin_transaction().unwrap();
     produce(&client, &topic, "k", "open");
-    client.flush(secs(30)).unwrap();
+    client.flush(secs(60)).unwrap();
     let count = |isolation| read_all(&kafka.brokers(), &[&topic], isolation).len();
     assert_eq!((count(Isolation::Committed), count(Isolation::Uncommitted)), (2, 4));
-    assert_eq!(tail.take(2, secs(30)).len(), 2);
+    assert_eq!(tail.take(2, secs(60)).len(), 2);
     assert_eq!(tail.next(secs(1)), None);
-    client.commit_transaction(secs(30)).unwrap();
-    assert_eq!(tail.until("the last one", secs(30), |_| true).value_text(), Some("open"));
+    client.commit_transaction(secs(60)).unwrap();
+    assert_eq!(tail.until("the last one", secs(60), |_| true).value_text(), Some("open"));
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn kafka_speaks_tls_and_scram_and_knows_who_may_write() {
         }
         config.set("sasl.username", "relay").set("sasl.password", password).create::<BaseConsumer>().unwrap()
     };
-    let metadata = client("secret").fetch_metadata(None, secs(30)).unwrap();
+    let metadata = client("secret").fetch_metadata(None, secs(60)).unwrap();
     let names: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
     assert_eq!(names, ["allowed"]);
     assert!(client("wrong").fetch_metadata(None, secs(3)).is_err());

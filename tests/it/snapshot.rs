@@ -80,7 +80,7 @@ impl Snap {
     #[track_caller]
     fn until_records(&self, relay: &Relay, table: &str, count: usize) -> Vec<Rec> {
         let mut found = Vec::new();
-        until(&format!("{count} records of {table}, with {} and {}", found.len(), relay.logs()), secs(40), || {
+        until(&format!("{count} records of {table}, with {} and {}", found.len(), relay.logs()), secs(120), || {
             found = self.records(table);
             (found.len() >= count).then(|| std::mem::take(&mut found))
         })
@@ -89,7 +89,7 @@ impl Snap {
 
 #[track_caller]
 fn until_logged(relay: &Relay, parts: &[&str]) -> String {
-    let until = Instant::now() + secs(60);
+    let until = Instant::now() + secs(180);
     loop {
         let logs = relay.logs();
         if let Some(line) = logs.lines().find(|line| parts.iter().all(|part| line.contains(part))) {
@@ -133,7 +133,7 @@ fn rows_of(db: &Postgres) -> BTreeMap<String, Value> {
 /// Every row that the server has is published, its newest image last, and none that it has not.
 #[track_caller]
 fn until_equal(snap: &Snap, relay: &Relay) {
-    until(&format!("the topic to equal the table; the log: {}", relay.logs()), secs(60), || {
+    until(&format!("the topic to equal the table; the log: {}", relay.logs()), secs(180), || {
         (last_images(&snap.records("t")) == rows_of(&snap.db)).then_some(())
     });
 }

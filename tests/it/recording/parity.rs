@@ -10,13 +10,13 @@ use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
 use relay_tests::relay::{Builder, Relay};
 use relay_tests::versions::Version;
-use relay_tests::wait::{secs, until};
+use relay_tests::wait::{secs, try_until, until};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a relay may take for its snapshot, or for the statements: there are many of them, and stories beside.
-const PATIENCE: Duration = secs(180);
+const PATIENCE: Duration = secs(300);
 
 /// Relays that snapshot at once.
 const AT_ONCE: usize = 4;
@@ -114,12 +114,13 @@ fn hold(version: Version, compat: &'static str) {
     let mut complaints = Vec::new();
     for (relay, set) in relays.iter().zip(SETS) {
         let slot = prefix(set, compat, version).trim_end_matches("_zbd").to_owned();
-        until(&format!("relay to confirm {end} on slot {slot}"), PATIENCE, || {
+        let is_confirmed = try_until(PATIENCE, || {
             let confirmed = db.sql(&format!(
                 "SELECT coalesce(confirmed_flush_lsn - '0/0', 0) FROM pg_replication_slots WHERE slot_name LIKE '%{slot}'"
             ));
             (confirmed.number() >= end).then_some(())
         });
+        assert!(is_confirmed.is_some(), "{end} is not confirmed on slot {slot}: {:?}\n{}", relay.try_status(), relay.logs());
         let theirs: Vec<Line> = recorded(set);
         let ours = lines(&prefix(set, compat, version));
         let (theirs, ours) = match compat {

@@ -59,15 +59,19 @@ fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
     for (name, rewrites) in [("goeson", false), ("rewritten", true)] {
         let snap = Snap::new(name, Version::V15, &["t"], TABLE);
         let proxy = Proxy::start(snap.db.port());
-        // Some seconds for all rows, however quick the machine.
-        proxy.bandwidth(100_000);
-        let mut relay = snap.relay_behind(&proxy, "[snapshot]\nchunk = 500\n[delivery]\nin_flight_events = 2000").spawn();
+        // Half a minute for all rows, however quick the machine.
+        proxy.bandwidth(30_000);
+        let toml = "[snapshot]\nchunk = 500\nthreads = 1\n[delivery]\nin_flight_events = 2000";
+        let mut relay = snap.relay_behind(&proxy, toml).spawn();
+        // It has all its time until the first rows are there.
+        snap.until_records(&relay, "t", 1);
         until("some chunks to be stored, and not all", secs(60), || {
             // Nothing moves while it is judged.
             relay.pause();
             let is_partial = is_open(&stored(&relay));
             if !is_partial {
                 relay.resume();
+                std::thread::sleep(Duration::from_millis(200));
             }
             is_partial.then_some(())
         });
@@ -88,7 +92,7 @@ fn what_a_kill_leaves_of_a_first_snapshot_goes_on_where_it_was() {
             snap.db.sql("VACUUM FULL t");
         }
         snap.db.sql("UPDATE t SET v = v + 1 WHERE id % 100 = 0; DELETE FROM t WHERE id % 1000 = 1");
-        relay.start_again().until_state("streaming", secs(30));
+        relay.start_again().until_state("streaming", secs(60));
         until_logged(&relay, &["snapshot.done"]);
         until_equal(&snap, &relay);
         let records = snap.records("t");
@@ -112,10 +116,10 @@ fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follow
     let snap = Snap::new("sync", Version::V15, &["t"], TABLE);
     snap.make_slot();
     let mut relay = snap.relay("[snapshot]\nmode = \"never\"\nchunk = 5000\n[admin]\ntoken = \"t0ken\"").spawn();
-    relay.until_state("streaming", secs(30));
+    relay.until_state("streaming", secs(60));
     let set = |names: &str| {
         snap.db.set("synchronous_standby_names", names);
-        until("the new setting", secs(10), || (snap.db.sql("SHOW synchronous_standby_names").one() == names).then_some(()));
+        until("the new setting", secs(60), || (snap.db.sql("SHOW synchronous_standby_names").one() == names).then_some(()));
     };
     set("nowhere");
     std::thread::scope(|scope| {
@@ -132,14 +136,14 @@ fn a_slow_synchronous_standby_makes_chunks_be_read_again_and_no_old_image_follow
             .collect();
         // A failure must not leave the writers waiting.
         let _end = Finally(|| db.set("synchronous_standby_names", ""));
-        until("updates in the topic that nobody sees yet", secs(30), || {
+        until("updates in the topic that nobody sees yet", secs(60), || {
             let updates = markers(&snap.records("t")).into_iter().filter(|(op, _)| op == "u").count();
             (updates >= 4 * 501).then_some(())
         });
         assert_eq!(snap.db.sql("SELECT count(*) FROM t WHERE v = 7").number(), 0, "visible before the standby has it");
         let answer = relay.run(&["snapshot", "start", "public.t"]);
         assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-        until(&format!("chunks to be read again; {}", relay.logs()), secs(30), || {
+        until(&format!("chunks to be read again; {}", relay.logs()), secs(60), || {
             relay.metric("relay_snapshot_rereads_total").filter(|rereads| *rereads > 0.0)
         });
         assert!(!markers(&snap.records("t")).iter().any(|(op, _)| op == "r"), "an image older than what was streamed");
@@ -167,7 +171,7 @@ fn always_reads_again_at_each_start_and_a_table_without_key_has_rows_of_its_own(
     assert!(records.iter().all(|record| record.key_text().is_none()));
     assert_eq!(snap.until_records(&relay, "k", 2).len(), 2);
     assert_eq!(relay.terminate().code, Some(0));
-    relay.start_again().until_state("streaming", secs(30));
+    relay.start_again().until_state("streaming", secs(60));
     assert_eq!(snap.until_records(&relay, "k", 4).len(), 4);
     assert_eq!(last_images(&snap.records("k")).len(), 2);
 }
@@ -186,7 +190,7 @@ fn changes_of_the_table_and_open_transactions_are_waited_out() {
     until_logged(&relay, &["snapshot.waits", "pid"]);
     assert!(snap.records("t").is_empty());
     open.batch_execute("COMMIT").expect("a commit");
-    until("rows", secs(30), || (snap.records("t").len() > 1_000).then_some(()));
+    until("rows", secs(60), || (snap.records("t").len() > 1_000).then_some(()));
     snap.db.sql("ALTER TABLE t ADD COLUMN w text DEFAULT 'new'; UPDATE t SET v = 5 WHERE id = 59000");
     proxy.heal();
     until_logged(&relay, &["snapshot.done"]);

@@ -48,7 +48,7 @@ fn an_unlogged_table_is_refused_by_log_and_polled() {
         db.sql(&format!("ALTER PUBLICATION relay_{name} ADD TABLE quick"));
         relay.kill_9();
         relay.start_again();
-        relay.until_state("streaming", secs(30));
+        relay.until_state("streaming", secs(60));
         insert(&db, "quick", 2);
         assert_eq!(number(&records_once_there(&format!("{name}.orders"), 1)[0]), 2);
     }
@@ -72,7 +72,7 @@ fn a_table_that_became_unlogged_is_refused_at_the_next_start() {
         db.sql("ALTER TABLE events SET UNLOGGED");
         if version == Version::V18 {
             // The stream just stays empty; somebody must look.
-            until("a warning", secs(90), || relay.logs().contains("outbox.unlogged").then_some(()));
+            until("a warning", secs(180), || relay.logs().contains("outbox.unlogged").then_some(()));
         }
         relay.terminate();
         relay.start_again();
@@ -102,7 +102,7 @@ fn an_unlogged_table_stops_a_capture_only_where_it_is_named() {
     );
     let mut relay = spawn(&db, "passes", "[[capture]]\ntables = [\"public.*\"]");
     assert_eq!(records_once_there("passes.public.kept", 1)[0].json()["op"], "r");
-    until("a warning", secs(30), || relay.logs().contains("table public.quick is unlogged").then_some(()));
+    until("a warning", secs(60), || relay.logs().contains("table public.quick is unlogged").then_some(()));
     relay.terminate();
     relay.reconfigure("[[capture]]\ntables = [\"public.quick\"]").start_again();
     refused(&relay, "table public.quick is unlogged");
