@@ -139,7 +139,6 @@ impl Kafka {
         });
     }
 
-    /// A broker that stood still for longer than its session is fenced off until its next heartbeat; until then nothing can be placed.
     #[track_caller]
     fn until_topic(&self, name: &str, is_so: impl Fn(usize) -> bool) {
         until(&format!("topic {name} to be as ordered"), LIMIT, || is_so(self.partitions_with_leader(name)).then_some(()));
