@@ -452,8 +452,8 @@ impl Stream {
         }
     }
 
-    /// The source has nothing more for the moment, and what came last was committed then. What comes densely is let go now and then, as long as it is fresh; a backlog travels in
-    /// batches as large as the sink makes them, because nobody sees the difference in its age.
+    /// The source has nothing more for the moment, and what came last was committed at that time. What comes densely is let go now and then,
+    /// as long as it is fresh; a backlog travels in batches as large as the sink makes them, because nobody sees the difference in its age.
     fn nudge_at_pace(&mut self, is_dense: bool, commit_time_us: i64) {
         let is_fresh = || crate::status::unix_us() - commit_time_us < BEHIND_US;
         if !is_dense || self.nudged_at.elapsed() >= DENSE_NUDGE && is_fresh() {

@@ -11,7 +11,7 @@ pub(super) struct Pace {
     is_dense: bool,
 }
 
-/// Length of a slot: about the producer's linger, which sends what gathers while the stream is dense.
+/// Length of a slot.
 const SLOT: Duration = Duration::from_millis(5);
 /// Frames in one slot that make a stream dense: 50,000 a second.
 const DENSE_FRAMES: u32 = 250;
