@@ -129,10 +129,6 @@ const WAL_END_MS: u64 = 5_000;
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// Wait while events are in flight: bounds how late an acknowledgement is counted.
 const BUSY_WAIT: Duration = Duration::from_millis(2);
-/// How often the sink is nudged while rows come densely and fresh.
-const DENSE_NUDGE: Duration = Duration::from_millis(10);
-/// Transactions older than this, by both clocks, are a backlog. Clocks may differ by as much without harm.
-const BEHIND_US: i64 = 1_000_000;
 /// Wait while the sink is full.
 const FULL_WAIT: Duration = Duration::from_micros(500);
 
@@ -442,23 +438,6 @@ impl Stream {
     fn drain(&mut self, deadline_ms: u64, read_to: Option<Lsn>) {
         self.drain_by = None;
         self.input(Input::Drain { deadline_ms, read_to });
-    }
-
-    fn nudge(&mut self) {
-        if self.has_unnudged {
-            self.has_unnudged = false;
-            self.nudged_at = Instant::now();
-            self.sink.nudge();
-        }
-    }
-
-    /// The source has nothing more for the moment, and what came last was committed at that time. What comes densely is let go now and then,
-    /// as long as it is fresh; a backlog travels in batches as large as the sink makes them, because nobody sees the difference in its age.
-    fn nudge_at_pace(&mut self, is_dense: bool, commit_time_us: i64) {
-        let is_fresh = || crate::status::unix_us() - commit_time_us < BEHIND_US;
-        if !is_dense || self.nudged_at.elapsed() >= DENSE_NUDGE && is_fresh() {
-            self.nudge();
-        }
     }
 
     /// Tells the rest of the process where things stand.

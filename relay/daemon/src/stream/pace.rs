@@ -1,5 +1,6 @@
 //! Tells a server that trickles from one that pours, so that batching can follow: at once when caught up, large when behind.
 
+use super::Stream;
 use std::time::{Duration, Instant};
 
 /// The pace of the stream, by frames counted in short slots of time.
@@ -19,6 +20,10 @@ const DENSE_FRAMES: u32 = 250;
 const CALM_FRAMES: u32 = 50;
 /// Calm slots in a row that end a dense stream.
 const CALM_SLOTS: u32 = 3;
+/// How often the sink is nudged while rows come densely and fresh.
+const DENSE_NUDGE: Duration = Duration::from_millis(10);
+/// Transactions older than this, by both clocks, are a backlog. Clocks may differ by as much without harm.
+const BEHIND_US: i64 = 1_000_000;
 
 // === impl Pace ===
 
@@ -57,6 +62,28 @@ impl Pace {
     fn start_slot(&mut self, now: Instant) {
         self.slot_began = now;
         self.frames = 0;
+    }
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// What was enqueued need not wait for more.
+    pub(super) fn nudge(&mut self) {
+        if self.has_unnudged {
+            self.has_unnudged = false;
+            self.nudged_at = Instant::now();
+            self.sink.nudge();
+        }
+    }
+
+    /// The source has nothing more for the moment, and what came last was committed at that time. What comes densely is let go now and
+    /// then, as long as it is fresh; a backlog travels in batches as large as the sink makes them: nobody sees the difference in its age.
+    pub(super) fn nudge_at_pace(&mut self, is_dense: bool, commit_time_us: i64) {
+        let is_fresh = || crate::status::unix_us() - commit_time_us < BEHIND_US;
+        if !is_dense || self.nudged_at.elapsed() >= DENSE_NUDGE && is_fresh() {
+            self.nudge();
+        }
     }
 }
 
