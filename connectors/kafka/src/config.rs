@@ -102,7 +102,7 @@ pub(crate) struct Plan {
     pub(crate) configured_topics: Vec<String>,
     pub(crate) message_max_bytes: usize,
     pub(crate) batch_bytes: usize,
-    linger_ms: f64,
+    pub(crate) linger_ms: f64,
     /// `None` where there are no transactions.
     bounds: Option<Bounds>,
 }
@@ -339,7 +339,7 @@ const LINGER_MS: RangeInclusive<f64> = 10.0..=100.0;
 // === impl Plan ===
 
 impl Plan {
-    fn new(config: Config, window_events: usize) -> Result<Self, Error> {
+    pub(crate) fn new(config: Config, window_events: usize) -> Result<Self, Error> {
         let message_max_bytes = config.number(&["message.max.bytes"])?.unwrap_or(1_000_000.0) as usize;
         let batch_bytes = config.number(&["batch.size"])?.unwrap_or(1_000_000.0) as usize;
         let window = (config.in_flight_bytes as f64 / 1_048_576.0).min(window_events as f64 / 1_000.0);

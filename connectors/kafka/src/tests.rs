@@ -1,6 +1,6 @@
 //! Stories of the whole sink against librdkafka's mock cluster: every accepted event is reported once, whatever happens.
 
-use crate::config::{Config, Deps, Kafka};
+use crate::config::{Config, Deps, Kafka, Plan};
 use crate::mock::Mock;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys::{RDKafkaApiKey, RDKafkaRespErr};
@@ -132,6 +132,18 @@ fn a_nudge_sends_at_once_what_linger_would_hold_back() {
         assert_eq!(bench.offer(&event("shop", Some("k"), "1"), ticket), Enqueue::Accepted);
     }
     bench.drain();
+}
+
+#[test]
+fn what_lingers_holds_no_window_back() {
+    let linger = |mib: u64, events| {
+        let config = Config { in_flight_bytes: mib << 20, ..Config::new("shop", "localhost:9092") };
+        Plan::new(config, events).expect("legal").linger_ms
+    };
+    assert_eq!([linger(64, 131_072), linger(64, 20_000), linger(1, 131_072), linger(4_096, 1 << 20)], [64.0, 20.0, 10.0, 100.0]);
+    let mut config = Config::new("shop", "localhost:9092");
+    config.properties.insert("linger.ms".to_owned(), "0.5".to_owned());
+    assert_eq!(Plan::new(config, 1).expect("legal").linger_ms, 0.5);
 }
 
 #[test]

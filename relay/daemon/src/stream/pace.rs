@@ -80,11 +80,15 @@ impl Stream {
     /// The source has nothing more for the moment, and what came last was committed at that time. What comes densely is let go now and
     /// then, as long as it is fresh; a backlog travels in batches as large as the sink makes them: nobody sees the difference in its age.
     pub(super) fn nudge_at_pace(&mut self, is_dense: bool, commit_time_us: i64) {
-        let is_fresh = || crate::status::unix_us() - commit_time_us < BEHIND_US;
-        if !is_dense || self.nudged_at.elapsed() >= DENSE_NUDGE && is_fresh() {
+        if is_time(is_dense, self.nudged_at.elapsed(), crate::status::unix_us() - commit_time_us) {
             self.nudge();
         }
     }
+}
+
+/// Whether to nudge now, so long after the last time, what is so old.
+fn is_time(is_dense: bool, since: Duration, age_us: i64) -> bool {
+    !is_dense || since >= DENSE_NUDGE && age_us < BEHIND_US
 }
 
 #[cfg(test)]
@@ -114,6 +118,16 @@ mod tests {
         // One calm slot is a pause, three are the end of the backlog.
         assert!(run(&mut pace, &mut now, 2, 15));
         assert!(!run(&mut pace, &mut now, 1, 15));
+    }
+
+    #[test]
+    fn a_trickle_leaves_at_once_a_fresh_flood_now_and_then_and_a_backlog_in_full_batches() {
+        let (soon, later) = (DENSE_NUDGE / 2, DENSE_NUDGE);
+        assert!(is_time(false, soon, 0) && is_time(false, soon, i64::MAX));
+        assert!(!is_time(true, soon, 0) && is_time(true, later, BEHIND_US - 1));
+        assert!(!is_time(true, later, BEHIND_US));
+        // A server whose clock is ahead.
+        assert!(is_time(true, later, -BEHIND_US));
     }
 
     #[test]
