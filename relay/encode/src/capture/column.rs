@@ -227,8 +227,7 @@ impl ColumnBuilder<'_> {
         let is_nullable = known.is_none_or(|column| column.is_nullable) || mask == Some(&Mask::Null);
         let default = known.filter(|_| mask.is_none()).and_then(|column| {
             let expression = column.default.as_deref()?;
-            let misread = || if format.is_debezium { kind.misread_default(expression) } else { None };
-            kind.default_json(expression).or_else(misread)
+            if format.is_debezium { kind.debezium_default(expression) } else { kind.default_json(expression) }
         });
         // D1: a default in the schema of a nullable column makes readers write it in place of null.
         let default = default.filter(|_| format.is_debezium || !is_nullable);

@@ -55,7 +55,7 @@ impl ColumnType {
             Form::Date(DateUnit::Connect) => MILLIS_PER_DAY,
             Form::Time(TimeUnit::Connect) | Form::Timestamp(TimeUnit::Connect) => 1,
             _ => {
-                let is_bare = |form: &Form| matches!(form, Form::Float32 | Form::Float64 | Form::NumericDouble);
+                let is_bare = |form: &Form| matches!(form, Form::Float32 | Form::Float64 | Form::NumericDouble(_));
                 if !is_embedded || is_bare(&self.form) || matches!(self.form, Form::MoneyDouble(_)) {
                     unquote(start, out);
                 }

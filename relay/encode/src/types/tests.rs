@@ -1,6 +1,7 @@
 //! The tables of section 8, row by row: values; beside them schemas, placeholders, fallbacks, defaults, Connect's text.
 
 mod beside;
+mod debezium_default;
 
 use super::{ColumnType, Modes};
 use crate::settings::FormatSettings;

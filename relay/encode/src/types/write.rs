@@ -30,7 +30,7 @@ impl ColumnType {
             Form::Decimal { scale, .. } => numeric::write_decimal(text, *scale, out),
             Form::Variable => numeric::write_variable(text, out),
             Form::NumericText(scale) => numeric::write_text(text, *scale, out),
-            Form::NumericDouble => numeric::write_double(text, out),
+            Form::NumericDouble(_) => numeric::write_double(text, out),
             Form::Float32 => float::write_f32(text, out),
             Form::Float64 => float::write_f64(text, out),
             Form::Bytes => bits::write_bytea(text, out),

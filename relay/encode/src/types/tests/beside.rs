@@ -235,21 +235,6 @@ fn defaults_are_literals_and_zeros() {
 }
 
 #[test]
-fn debezium_takes_the_first_text_of_an_expression_for_the_default() {
-    let cases = [
-        (25, "('a'::text || 'b'::text)", Some(r#""a""#)),
-        (25, "CASE WHEN true THEN 'it''s'::text ELSE NULL::text END", Some(r#""it's""#)),
-        (25, "upper('x'::text)", None),
-        (23, "(1 + 1)", None),
-        (1007, "('{1}'::integer[] || 1)", None),
-    ];
-    for (oid, expression, want) in cases {
-        let got = column(oid, -1, None, "").misread_default(expression);
-        assert_eq!(got.as_deref().map(|json| std::str::from_utf8(json).expect("UTF-8")), want, "{expression}");
-    }
-}
-
-#[test]
 fn connect_has_a_text_of_its_own() {
     let cases: &[(&str, u32, i32, &str, &str, &str)] = &[
         ("", 1700, numeric(3, 2), "1.50", "1.50", "1.50"),
