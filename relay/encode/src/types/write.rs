@@ -1,5 +1,6 @@
 //! The hot path: one match a value.
 
+use super::array::Refused;
 use super::form::Form;
 use super::{
     ColumnType, Written, array, bits, float, geometry, hstore, interval, number, numeric, text as words, time, timestamp, vector,
@@ -35,9 +36,18 @@ impl ColumnType {
             Form::Float64 => float::write_f64(text, out),
             Form::Bytes => bits::write_bytea(text, out),
             Form::Date(unit) => time::write_date(text, *unit, out),
-            Form::Array(form) => array::write(text, form, out),
+            Form::Array(form) => array::write(text, form, Refused::Array, out),
             _ => self.write_rare(text, out),
         }
+    }
+
+    /// Appends an array that was refused for the range of its elements, with NULL in place of each; `None` where it cannot be.
+    #[cold]
+    pub(crate) fn write_without_refused(&self, text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let Form::Array(form) = &self.form else { return None };
+        let start = out.len();
+        let written = array::write(text, form, Refused::Element, out);
+        written.map_err(|_| out.truncate(start)).ok()
     }
 
     fn write_rare(&self, text: &[u8], out: &mut Vec<u8>) -> Written {
