@@ -76,7 +76,12 @@ fn write_date(millis: i64, out: &mut Vec<u8>) {
     let (day, rest) = (millis.div_euclid(MILLIS_PER_DAY), millis.rem_euclid(MILLIS_PER_DAY));
     let has_day = millis >= MILLIS_PER_DAY;
     if has_day {
+        let start = out.len();
         civil::write_day(civil::Day::from_number(day), out);
+        // Connect's format has no sign for years of five digits.
+        if out.get(start) == Some(&b'+') {
+            out.remove(start);
+        }
     }
     if !has_day || rest != 0 {
         if has_day {
