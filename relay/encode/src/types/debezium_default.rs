@@ -57,10 +57,10 @@ impl ColumnType {
                 out.extend_from_slice(infinity(text, *unit)?);
                 return Some(());
             }
+            // What a zone there is has no effect.
             Form::Timestamp(_) => {
                 let moment = Moment::parse(text)?;
-                let is_utc = matches!(moment.offset, "" | "+00");
-                is_utc.then(|| [moment.day, " ", moment.clock, moment.era].concat())?.into()
+                [moment.day, " ", moment.clock, moment.era].concat().into()
             }
             Form::TimestampTz(places) => {
                 let moment = Moment::parse(text)?;

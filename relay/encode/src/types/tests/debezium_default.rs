@@ -93,6 +93,8 @@ fn debezium_parses_numbers_as_java_does() {
             (1700, numeric(10, 0), "7.0", Some(r#""7""#)),
             (1700, numeric(10, 2), "1.555", None),
             (1700, numeric(10, 2), "round(0.5)", Some(r#""0.00""#)),
+            (1700, -1, "1.50", Some(r#""1.50""#)),
+            (1700, -1, "round(0.5)", Some(r#""0.0""#)),
             (1700, -1, "'NaN'::numeric", None),
         ],
     );
@@ -112,6 +114,8 @@ fn debezium_takes_one_kind_of_time_for_another() {
             (1114, -1, "'2020-01-01'::date", Some("1577836800000000")),
             (1114, 3, "('2020-01-01'::date + '01:00:00'::time without time zone)", Some("1577836800000")),
             (1114, -1, "'0044-03-15 00:00:00 BC'::timestamp without time zone", Some("-63517824000000000")),
+            (1114, -1, "('2020-01-01 00:00:00+02'::text)::timestamp with time zone", Some("1577836800000000")),
+            (1184, -1, "('2020-01-01 00:00:00+02'::text)::timestamp with time zone", Some(r#""2019-12-31T22:00:00.000000Z""#)),
             (1114, 3, "'infinity'::timestamp without time zone", None),
             (1114, 5, "'infinity'::timestamp without time zone", Some("-9223372036853775810")),
             (1114, 5, "'-infinity'::timestamp without time zone", Some("-9223372036854775808")),
@@ -125,6 +129,8 @@ fn debezium_takes_one_kind_of_time_for_another() {
             (1186, -1, "('1 hour'::text)::interval", Some("3600000000")),
             (1186, -1, "'-1 days +02:03:00'::interval", Some("-79020000000")),
             (1186, -1, "make_interval(days => 3)", Some("0")),
+            // The parser of intervals takes null for zero.
+            (1186, 0x7FFF_0003, "NULL::interval", Some("0")),
         ],
     );
     check(
