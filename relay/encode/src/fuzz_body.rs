@@ -82,10 +82,10 @@ pub fn types(bytes: &[u8]) {
                 Err(poison) => assert!(out.is_empty() && !poison.message.is_empty()),
             }
             let _ = column.write_connect_text(bytes, &mut out);
-            if let Ok(text) = std::str::from_utf8(bytes)
-                && let Some(default) = column.default_json(text).or_else(|| column.misread_default(text))
-            {
-                assert!(json::document(&default).is_ok());
+            if let Ok(text) = std::str::from_utf8(bytes) {
+                for default in [column.default_json(text), column.debezium_default(text)].into_iter().flatten() {
+                    assert!(json::document(&default).is_ok());
+                }
             }
         }
     });

@@ -4,6 +4,7 @@ mod array;
 mod bits;
 mod civil;
 mod connect;
+mod debezium_default;
 mod default;
 pub(crate) mod every;
 mod fallback;

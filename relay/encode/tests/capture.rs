@@ -49,6 +49,7 @@ fn oid(name: &str) -> u32 {
         ("numeric", 1700),
         ("uuid", 2950),
         ("int2[]", 1005),
+        ("timestamp[]", 1115),
         ("xid", 28),
     ];
     known.into_iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("type {name}")).1
@@ -176,6 +177,7 @@ impl Case {
                 format.position_header = value == "relay";
             }
             "format.schemas" => format.schemas = flag,
+            "format.time" => format.time = value.into(),
             "format.tombstones" => format.tombstones = flag,
             "format.source_header" => format.source_header = flag,
             "format.position_header" => format.position_header = flag,

@@ -84,13 +84,10 @@ impl ColumnPlan {
     #[inline]
     pub(super) fn write(&self, cells: &Cells<'_>, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
         match cells.get(self.index, self.is_identity) {
-            Some(Value::Text(text)) if self.mask.is_none() => {
-                let start = out.len();
-                match self.kind.write(text, out) {
-                    Ok(()) => Ok(()),
-                    Err(poison) => self.fail(poison, start, seen, out),
-                }
-            }
+            Some(Value::Text(text)) if self.mask.is_none() => match self.kind.write(text, out) {
+                Ok(()) => Ok(()),
+                Err(poison) => self.fail(poison, text, seen, out),
+            },
             Some(Value::Null) => {
                 out.extend_from_slice(&self.null);
                 Ok(())
@@ -173,14 +170,18 @@ impl ColumnPlan {
         Ok(())
     }
 
-    /// A value that cannot be converted: with Debezium's contract it is null where that is allowed (D3).
+    /// A value that cannot be converted: with Debezium's contract it is null where that is allowed (D3), or an element of it is.
     #[cold]
-    fn fail(&self, poison: Poison, start: usize, seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
-        if self.invented.is_some() && self.is_nullable && poison.reason == PoisonReason::Encode {
-            out.truncate(start);
-            out.extend_from_slice(&self.null);
-            seen.lost = Some(self.index);
-            return Ok(());
+    fn fail(&self, poison: Poison, text: &[u8], seen: &mut Seen, out: &mut Vec<u8>) -> Result<(), Poison> {
+        if self.invented.is_some() && poison.reason == PoisonReason::Encode {
+            let has_rest = self.kind.write_without_refused(text, out).is_some();
+            if has_rest || self.is_nullable {
+                if !has_rest {
+                    out.extend_from_slice(&self.null);
+                }
+                seen.lost = Some(self.index);
+                return Ok(());
+            }
         }
         Err(self.poison(poison.reason, &poison.message))
     }
@@ -227,8 +228,7 @@ impl ColumnBuilder<'_> {
         let is_nullable = known.is_none_or(|column| column.is_nullable) || mask == Some(&Mask::Null);
         let default = known.filter(|_| mask.is_none()).and_then(|column| {
             let expression = column.default.as_deref()?;
-            let misread = || if format.is_debezium { kind.misread_default(expression) } else { None };
-            kind.default_json(expression).or_else(misread)
+            if format.is_debezium { kind.debezium_default(expression) } else { kind.default_json(expression) }
         });
         // D1: a default in the schema of a nullable column makes readers write it in place of null.
         let default = default.filter(|_| format.is_debezium || !is_nullable);

@@ -1,14 +1,23 @@
 //! Arrays: nested as deep as their dimensions, elements by the rule of the element type, lower bounds dropped.
 
 use super::form::ArrayForm;
-use super::{Refusal, Written};
+use super::{Refusal, Written, timestamp};
 
 const NOT_AN_ARRAY: Refusal = "is not an array";
 /// PostgreSQL has six dimensions at most.
 const MOST_DIMENSIONS: usize = 6;
 
+/// What an element does that its type refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It is a reason to refuse the array.
+    Array,
+    /// It becomes NULL if it is a timestamp that its unit cannot count, as Debezium has it.
+    Element,
+}
+
 /// Appends the JSON of an array's text.
-pub(super) fn write(text: &[u8], form: &ArrayForm, out: &mut Vec<u8>) -> Written {
+pub(super) fn write(text: &[u8], form: &ArrayForm, refused: Refused, out: &mut Vec<u8>) -> Written {
     let mut rest = skip_bounds(text)?;
     if form.is_flat && rest.starts_with(b"{{") {
         return Err("is an array of several dimensions, which no Connect schema has");
@@ -27,7 +36,7 @@ pub(super) fn write(text: &[u8], form: &ArrayForm, out: &mut Vec<u8>) -> Written
                 rest = more;
                 continue;
             }
-            _ if depth > 0 => rest = write_element(rest, form, out)?,
+            _ if depth > 0 => rest = write_element(rest, form, refused, out)?,
             _ => return Err(NOT_AN_ARRAY),
         }
         // It has ended: close what it completes.
@@ -60,9 +69,9 @@ fn skip_bounds(text: &[u8]) -> Result<&[u8], Refusal> {
 }
 
 /// Appends one element and gives what follows it.
-fn write_element<'a>(text: &'a [u8], form: &ArrayForm, out: &mut Vec<u8>) -> Result<&'a [u8], Refusal> {
+fn write_element<'a>(text: &'a [u8], form: &ArrayForm, refused: Refused, out: &mut Vec<u8>) -> Result<&'a [u8], Refusal> {
     if let Some(inside) = text.strip_prefix(b"\"") {
-        return write_quoted(inside, form, out);
+        return write_quoted(inside, form, refused, out);
     }
     let end = text.iter().position(|&byte| byte == form.delimiter || matches!(byte, b'}' | b'{' | b'"')).ok_or(NOT_AN_ARRAY)?;
     let (element, rest) = text.split_at(end);
@@ -75,16 +84,16 @@ fn write_element<'a>(text: &'a [u8], form: &ArrayForm, out: &mut Vec<u8>) -> Res
         }
         out.extend_from_slice(b"null");
     } else {
-        form.item.write_form(element, out)?;
+        write_item(element, form, refused, out)?;
     }
     Ok(rest)
 }
 
-fn write_quoted<'a>(inside: &'a [u8], form: &ArrayForm, out: &mut Vec<u8>) -> Result<&'a [u8], Refusal> {
+fn write_quoted<'a>(inside: &'a [u8], form: &ArrayForm, refused: Refused, out: &mut Vec<u8>) -> Result<&'a [u8], Refusal> {
     let plain = memchr::memchr2(b'"', b'\\', inside).ok_or(NOT_AN_ARRAY)?;
     let (element, rest) = inside.split_at(plain);
     if let Some(rest) = rest.strip_prefix(b"\"") {
-        form.item.write_form(element, out)?;
+        write_item(element, form, refused, out)?;
         return Ok(rest);
     }
     // With escapes it is put together in a buffer that stays for the next one.
@@ -92,12 +101,23 @@ fn write_quoted<'a>(inside: &'a [u8], form: &ArrayForm, out: &mut Vec<u8>) -> Re
     scratch.clear();
     let rest = unescape(inside, &mut scratch);
     let written = match rest {
-        Some(_) => form.item.write_form(&scratch, out),
+        Some(_) => write_item(&scratch, form, refused, out),
         None => Err(NOT_AN_ARRAY),
     };
     form.scratch.replace(scratch);
     written?;
     rest.ok_or(NOT_AN_ARRAY)
+}
+
+fn write_item(element: &[u8], form: &ArrayForm, refused: Refused, out: &mut Vec<u8>) -> Written {
+    let start = out.len();
+    let written = form.item.write_form(element, out);
+    if written == Err(timestamp::OUT_OF_RANGE) && refused == Refused::Element {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
+        return Ok(());
+    }
+    written
 }
 
 /// What follows the closing quote.

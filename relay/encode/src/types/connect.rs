@@ -55,7 +55,7 @@ impl ColumnType {
             Form::Date(DateUnit::Connect) => MILLIS_PER_DAY,
             Form::Time(TimeUnit::Connect) | Form::Timestamp(TimeUnit::Connect) => 1,
             _ => {
-                let is_bare = |form: &Form| matches!(form, Form::Float32 | Form::Float64 | Form::NumericDouble);
+                let is_bare = |form: &Form| matches!(form, Form::Float32 | Form::Float64 | Form::NumericDouble(_));
                 if !is_embedded || is_bare(&self.form) || matches!(self.form, Form::MoneyDouble(_)) {
                     unquote(start, out);
                 }
@@ -76,7 +76,12 @@ fn write_date(millis: i64, out: &mut Vec<u8>) {
     let (day, rest) = (millis.div_euclid(MILLIS_PER_DAY), millis.rem_euclid(MILLIS_PER_DAY));
     let has_day = millis >= MILLIS_PER_DAY;
     if has_day {
+        let start = out.len();
         civil::write_day(civil::Day::from_number(day), out);
+        // Connect's format has no sign for years of five digits.
+        if out.get(start) == Some(&b'+') {
+            out.remove(start);
+        }
     }
     if !has_day || rest != 0 {
         if has_day {

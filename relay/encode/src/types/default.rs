@@ -16,24 +16,15 @@ impl ColumnType {
         }
         let mut out = Vec::new();
         match literal(expression) {
-            Some(text) => self.write(self.shape(&text)?.as_bytes(), &mut out).ok()?,
+            Some(text) => self.write(self.shape(&text).as_bytes(), &mut out).ok()?,
             None if is_function(expression) => self.write_zero(&mut out),
             None => return None,
         }
         Some(out.into())
     }
 
-    /// As Debezium reads an expression that is neither literal nor function: the first text in quotes is the default.
-    pub(crate) fn misread_default(&self, expression: &str) -> Option<Box<[u8]>> {
-        let quote = expression.find('\'')?;
-        let text = quoted(expression.get(quote + 1..)?)?.0;
-        let mut out = Vec::new();
-        let takes_defaults = self.takes_defaults() && !is_function(expression);
-        self.write(self.shape(&text).filter(|_| takes_defaults)?.as_bytes(), &mut out).ok()?;
-        Some(out.into())
-    }
-
-    fn takes_defaults(&self) -> bool {
+    /// Debezium has no default for other types, and relay's own schemas follow it in that.
+    pub(super) fn takes_defaults(&self) -> bool {
         if self.is_domain || self.base == OID {
             return false;
         }
@@ -41,7 +32,7 @@ impl ColumnType {
             // Of strings only text, varchar, json, jsonb, xml and uuid; not what merely is written as text.
             Form::Text(name) => self.is_plain_text() || matches!(name, Some("Json" | "Xml" | "Uuid")),
             Form::Enum(_) | Form::Char | Form::Bool | Form::Bit | Form::Bits(_) | Form::Int16 | Form::Int32 | Form::Int64 => true,
-            Form::Float32 | Form::Float64 | Form::Decimal { .. } | Form::NumericText(_) | Form::NumericDouble => true,
+            Form::Float32 | Form::Float64 | Form::Decimal { .. } | Form::NumericText(_) | Form::NumericDouble(_) => true,
             Form::Date(_) | Form::Time(_) | Form::Timestamp(_) | Form::TimestampTz(_) => true,
             Form::Interval | Form::IntervalText => true,
             _ => false,
@@ -49,16 +40,17 @@ impl ColumnType {
     }
 
     /// The literal as PostgreSQL would print the value.
-    fn shape<'a>(&self, text: &'a str) -> Option<std::borrow::Cow<'a, str>> {
-        Some(match (&self.form, text) {
+    fn shape<'a>(&self, text: &'a str) -> std::borrow::Cow<'a, str> {
+        match (&self.form, text) {
             (Form::Bool, "true") => "t".into(),
             (Form::Bool, "false") => "f".into(),
             (Form::Char, _) => text.trim_end_matches(' ').into(),
             _ => text.into(),
-        })
+        }
     }
 
-    fn write_zero(&self, out: &mut Vec<u8>) {
+    /// Appends what stands for the result of a function.
+    pub(super) fn write_zero(&self, out: &mut Vec<u8>) {
         match &self.form {
             Form::Text(Some("Uuid")) => out.extend_from_slice(b"\"00000000-0000-0000-0000-000000000000\""),
             Form::Text(Some("Json")) => out.extend_from_slice(b"\"{}\""),
@@ -96,7 +88,7 @@ fn literal(expression: &str) -> Option<String> {
 }
 
 /// The text behind an opening quote, and what follows its closing one.
-fn quoted(mut inside: &str) -> Option<(String, &str)> {
+pub(super) fn quoted(mut inside: &str) -> Option<(String, &str)> {
     let mut text = String::new();
     loop {
         let (plain, more) = inside.split_once('\'')?;

@@ -20,7 +20,7 @@ impl ColumnType {
             Form::Timestamp(TimeUnit::Iso) | Form::TimestampTz(_) => b"\"1970-01-01T00:00:00Z\"",
             Form::Time(_) | Form::Timestamp(_) => b"0",
             Form::IntervalText => b"\"P0Y0M0DT0H0M0S\"",
-            Form::Float32 | Form::Float64 | Form::NumericDouble | Form::MoneyDouble(_) => b"0.0",
+            Form::Float32 | Form::Float64 | Form::NumericDouble(_) | Form::MoneyDouble(_) => b"0.0",
             Form::Hstore => b"\"{}\"",
             Form::HstoreMap => b"{}",
             Form::Array(_) | Form::Vector | Form::HalfVector | Form::NumberVector { .. } => b"[]",

@@ -26,7 +26,8 @@ pub(super) enum Form {
     Variable,
     /// numeric as text; whether it has a modifier, and its scale.
     NumericText(Option<i32>),
-    NumericDouble,
+    /// The nearest float8, with the scale for defaults.
+    NumericDouble(Option<i32>),
     /// money with its scale.
     Money(u32),
     MoneyText(u32),

@@ -166,7 +166,7 @@ impl Numbers<'_> {
     fn is_closed(self, count: u32) -> Result<bool, Refusal> {
         let mut numbers = self;
         let first = (numbers.float()?, numbers.float()?);
-        let mut last = (f64::NAN, f64::NAN);
+        let mut last = first;
         for _ in 1..count {
             last = (numbers.float()?, numbers.float()?);
         }

@@ -66,6 +66,9 @@ fn parse(text: &[u8]) -> Result<Fields, Refusal> {
             Some(b"year" | b"years") => fields.years = number,
             Some(b"mon" | b"mons") => fields.months = number,
             Some(b"day" | b"days") => fields.days = number,
+            // No style prints them so, but a default may be written in words.
+            Some(b"hour" | b"hours") => fields.hours = number,
+            Some(b"min" | b"mins" | b"minute" | b"minutes") => fields.minutes = number,
             _ => return Err(NOT_AN_INTERVAL),
         }
     }

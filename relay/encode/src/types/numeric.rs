@@ -64,6 +64,16 @@ pub(super) fn write_text(text: &[u8], scale: Option<i32>, out: &mut Vec<u8>) -> 
     Ok(())
 }
 
+/// The text without the decimals beyond a column's scale; `None` unless they are zeros.
+pub(super) fn at_scale(text: &str, scale: Option<i32>) -> Option<&str> {
+    let digits = parse(text.as_bytes()).ok()?;
+    let Some(scale) = scale else { return Some(text) };
+    let digits = digits.at_scale(scale).ok()?;
+    let kept = if digits.fraction.is_empty() { 0 } else { digits.fraction.len() + 1 };
+    let point = text.find('.').unwrap_or(text.len());
+    text.get(..point + kept)
+}
+
 /// The nearest float8.
 pub(super) fn write_double(text: &[u8], out: &mut Vec<u8>) -> Written {
     if !matches!(text, b"NaN" | b"Infinity" | b"-Infinity") {

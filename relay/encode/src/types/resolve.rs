@@ -221,7 +221,7 @@ impl Resolver<'_> {
             (DecimalMode::Precise, Some((precision, scale))) => Form::Decimal { precision, scale },
             (DecimalMode::Precise, None) => Form::Variable,
             (DecimalMode::Text, parts) => Form::NumericText(parts.map(|(_, scale)| scale)),
-            (DecimalMode::Double, _) => Form::NumericDouble,
+            (DecimalMode::Double, parts) => Form::NumericDouble(parts.map(|(_, scale)| scale)),
         }
     }
 }

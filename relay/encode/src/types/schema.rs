@@ -137,7 +137,7 @@ impl Form {
             Form::Int32 => plain("int32"),
             Form::Int64 => plain("int64"),
             Form::Float32 => plain("float"),
-            Form::Float64 | Form::NumericDouble | Form::MoneyDouble(_) => plain("double"),
+            Form::Float64 | Form::NumericDouble(_) | Form::MoneyDouble(_) => plain("double"),
             Form::Bytes => plain("bytes"),
             Form::Text(None) | Form::Char | Form::NumericText(_) | Form::MoneyText(_) => plain("string"),
             Form::BytesBase64 | Form::BytesBase64Url | Form::BytesHex => plain("string"),

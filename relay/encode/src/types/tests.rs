@@ -1,6 +1,7 @@
 //! The tables of section 8, row by row: values; beside them schemas, placeholders, fallbacks, defaults, Connect's text.
 
 mod beside;
+mod debezium_default;
 
 use super::{ColumnType, Modes};
 use crate::settings::FormatSettings;
@@ -139,6 +140,8 @@ fn built_in_types_in_the_default_modes() {
             "[(0,0),(0,1)]",
             r#"{"wkb":"AQIAAAACAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA8D8=","srid":null,"extensions":{"type":"lseg"}}"#,
         ),
+        // One point is a closed ring.
+        (604, -1, "((1,1))", r#"{"wkb":"AQMAAAABAAAAAQAAAAAAAAAAAPA/AAAAAAAA8D8=","srid":null,"extensions":{"type":"polygon"}}"#),
         (22, -1, "1 2", "[1,2]"),
         (1007, -1, "{1,NULL,3}", "[1,null,3]"),
         (1007, -1, "[2:4]={1,2,3}", "[1,2,3]"),

@@ -1,9 +1,11 @@
 //! Timestamps with and without zone.
 
-use super::Written;
 use super::civil::{self, Day, MICROS_PER_DAY};
 use super::form::TimeUnit;
 use super::number::write_integer;
+use super::{Refusal, Written};
+
+pub(super) const OUT_OF_RANGE: Refusal = "is a timestamp out of range of its unit";
 
 /// What infinity becomes where milliseconds are counted, and as ISO text.
 const INFINITE_MILLIS: (i64, i64) = (9_223_372_036_825_200_000, -9_223_372_036_832_400_000);
@@ -25,7 +27,7 @@ pub(super) fn write_timestamp(text: &[u8], unit: TimeUnit, out: &mut Vec<u8>) ->
                 out.extend_from_slice(b"Z\"");
                 return Ok(());
             }
-            let number = count(day.number(), micros, unit).ok_or("is a timestamp out of range of its unit")?;
+            let number = count(day.number(), micros, unit).ok_or(OUT_OF_RANGE)?;
             write_integer(number, out);
         }
     }

@@ -1,5 +1,6 @@
 //! The hot path: one match a value.
 
+use super::array::Refused;
 use super::form::Form;
 use super::{
     ColumnType, Written, array, bits, float, geometry, hstore, interval, number, numeric, text as words, time, timestamp, vector,
@@ -30,14 +31,23 @@ impl ColumnType {
             Form::Decimal { scale, .. } => numeric::write_decimal(text, *scale, out),
             Form::Variable => numeric::write_variable(text, out),
             Form::NumericText(scale) => numeric::write_text(text, *scale, out),
-            Form::NumericDouble => numeric::write_double(text, out),
+            Form::NumericDouble(_) => numeric::write_double(text, out),
             Form::Float32 => float::write_f32(text, out),
             Form::Float64 => float::write_f64(text, out),
             Form::Bytes => bits::write_bytea(text, out),
             Form::Date(unit) => time::write_date(text, *unit, out),
-            Form::Array(form) => array::write(text, form, out),
+            Form::Array(form) => array::write(text, form, Refused::Array, out),
             _ => self.write_rare(text, out),
         }
+    }
+
+    /// Appends an array that was refused for the range of its elements, with NULL in place of each; `None` where it cannot be.
+    #[cold]
+    pub(crate) fn write_without_refused(&self, text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let Form::Array(form) = &self.form else { return None };
+        let start = out.len();
+        let written = array::write(text, form, Refused::Element, out);
+        written.map_err(|_| out.truncate(start)).ok()
     }
 
     fn write_rare(&self, text: &[u8], out: &mut Vec<u8>) -> Written {
