@@ -51,8 +51,8 @@ pub enum Step<'a> {
     },
     /// A table is new, or has another shape than this one, which it had before: compile its plan.
     Table(TableId, Option<Box<Relation>>),
-    /// A table's shape was sent again, as it comes behind every change of the table and on every connection. Keys, defaults and NOT NULL may
-    /// have changed, which only the catalog says.
+    /// A table's shape was sent again, as it is behind every change of the table and on every connection. Keys, defaults and NOT NULL
+    /// may have changed, which only the catalog says.
     Known(TableId),
     /// A row changed.
     Row(TableId, Change<'a>),

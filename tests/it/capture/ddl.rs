@@ -95,7 +95,8 @@ fn a_table_joins_and_leaves_the_publication() {
         (captured.db.sql(asked).number() > 0).then_some(())
     });
     captured.db.sql(&format!(
-        "ALTER TABLE old RENAME TO renamed; INSERT INTO late VALUES (1); ALTER PUBLICATION relay_{0} ADD TABLE late; INSERT INTO late VALUES (2); \
+        "ALTER TABLE old RENAME TO renamed; INSERT INTO late VALUES (1); \
+         ALTER PUBLICATION relay_{0} ADD TABLE late; INSERT INTO late VALUES (2); \
          ALTER PUBLICATION relay_{0} DROP TABLE late; INSERT INTO late VALUES (3); INSERT INTO t VALUES (4); \
          ALTER PUBLICATION relay_{0} ADD TABLE late; INSERT INTO late VALUES (5)",
         captured.name
