@@ -51,6 +51,9 @@ pub enum Step<'a> {
     },
     /// A table is new, or has another shape than this one, which it had before: compile its plan.
     Table(TableId, Option<Box<Relation>>),
+    /// A table's shape was sent again, as it is behind every change of the table and on every connection. Keys, defaults and NOT NULL
+    /// may have changed, which only the catalog says.
+    Known(TableId),
     /// A row changed.
     Row(TableId, Change<'a>),
     /// Tables were truncated, those of them that are known; counts as one change.
@@ -110,10 +113,7 @@ impl Assembler {
                 let table = self.tables.find(delete.oid)?;
                 Step::Row(table, Change::Delete { relation: &self.tables.relations[table.0], old: delete.old.row() })
             }
-            Message::Relation(message) => match self.tables.learn(message.to_relation()) {
-                Some((table, before)) => Step::Table(table, before),
-                None => Step::Nothing,
-            },
+            Message::Relation(message) => self.tables.learn(message.to_relation()),
             Message::Truncate(truncate) => Step::Truncate(Truncated {
                 tables: truncate.oids().filter_map(|oid| self.tables.by_oid.get(&oid).copied()).collect(),
                 is_cascade: truncate.is_cascade,
@@ -193,20 +193,20 @@ impl Tables {
         Ok(table)
     }
 
-    /// Takes a Relation message: the table, and its shape before if it had one; `None` when the message says what is known already.
-    fn learn(&mut self, mut relation: Relation) -> Option<(TableId, Option<Box<Relation>>)> {
+    /// Takes a Relation message.
+    fn learn(&mut self, mut relation: Relation) -> Step<'static> {
         self.name_types(&mut relation);
         let next = TableId(self.relations.len());
         let table = *self.by_oid.entry(relation.oid).or_insert(next);
         let before = match self.relations.get_mut(table.0) {
-            Some(known) if *known == relation => return None,
+            Some(known) if *known == relation => return Step::Known(table),
             Some(known) => Some(Box::new(std::mem::replace(known, relation))),
             None => {
                 self.relations.push(relation);
                 None
             }
         };
-        Some((table, before))
+        Step::Table(table, before)
     }
 
     fn reshapes(&self, mut relation: Relation) -> bool {
@@ -269,7 +269,7 @@ mod tests {
         let Ok(Step::Table(table, None)) = assembler.read(&message) else { panic!("a new table") };
         let names: Vec<_> = assembler.relation(table).columns.iter().map(|column| column.type_name.as_deref()).collect();
         assert_eq!(names, [None, Some("mood")]);
-        assert!(matches!(assembler.read(&message), Ok(Step::Nothing)), "nothing new");
+        assert!(matches!(assembler.read(&message), Ok(Step::Known(known)) if known == table));
         assert!(!assembler.reshapes(&message));
         assembler.read(&type_name(20_000, "temper")).expect("a type");
         assert!(assembler.reshapes(&message) && !assembler.reshapes(&type_name(20_000, "temper")));

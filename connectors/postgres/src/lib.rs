@@ -18,5 +18,5 @@ pub use catalog::read_catalog;
 pub use error::Error;
 pub use inspect::{is_synchronous_standby, server_version};
 pub use outbox::{OutboxFacts, Pending, Wanting};
-pub use publication::refuse_unidentified;
+pub use publication::{Published, refuse_unidentified};
 pub use source::{Config, Password, Publish, Source, Wanted, Watched};

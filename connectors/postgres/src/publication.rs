@@ -2,8 +2,17 @@
 
 use crate::error::Error;
 use crate::source::{Publish, Source, Wanted};
-use relay_core::Kind;
-use relay_pgwire::{Connection, quote_identifier, quote_literal};
+use relay_core::{Kind, Oid};
+use relay_pgwire::{Connection, Row, quote_identifier, quote_literal};
+
+/// A table of the publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Which one it is, whatever its name.
+    pub oid: Oid,
+    /// `schema.table`.
+    pub name: String,
+}
 
 impl Source {
     /// Creates the publication for every table that `wanted` names; an existing one is taken as it is. `needs_tables` is false when only
@@ -46,18 +55,22 @@ impl Source {
         )
     }
 
-    /// The tables that the publication has now, as `schema.table`, sorted; `None` when it does not exist.
+    /// The tables that the publication has now, by name, which is `schema.table`; `None` when it does not exist.
     ///
     /// # Errors
     /// What the server says.
-    pub fn published_tables(&self, connection: &mut Connection) -> Result<Option<Vec<String>>, Error> {
+    pub fn published_tables(&self, connection: &mut Connection) -> Result<Option<Vec<Published>>, Error> {
         let rows = connection.query(&format!(
-            "SELECT t.schemaname || '.' || t.tablename \
+            "SELECT t.schemaname || '.' || t.tablename, to_regclass(format('%I.%I', t.schemaname, t.tablename))::oid \
              FROM pg_publication AS p LEFT JOIN pg_publication_tables AS t USING (pubname) WHERE pubname = {} ORDER BY 1",
             quote_literal(&self.config().publication)
         ))?;
         // One without tables is a row of NULL.
-        Ok((!rows.is_empty()).then(|| rows.iter().filter_map(|row| row.get(0).map(str::to_owned)).collect()))
+        let published = |row: &Row| {
+            let oid = Oid(row.get(1).and_then(|oid| oid.parse().ok()).unwrap_or(0));
+            Some(Published { oid, name: row.get(0)?.to_owned() })
+        };
+        Ok((!rows.is_empty()).then(|| rows.iter().filter_map(published).collect()))
     }
 
     /// A hash of the publication's options and tables and of what else decides which changes the stream carries; `None` when the

@@ -6,7 +6,7 @@ use crate::stream::{Control, Routes};
 use relay_core::session::State;
 use relay_encode::Order;
 use relay_pgwire::Connection;
-use relay_postgres::{OutboxFacts, Source, Wanting, Watched};
+use relay_postgres::{OutboxFacts, Published, Source, Wanting, Watched};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -213,13 +213,15 @@ fn warn_of_unlogged(source: &Source, connection: &mut Option<Connection>, routes
 }
 
 /// The stream says nothing when a table leaves the publication, or is dropped: its rows only cease to come.
-fn tell_published(source: &Source, connection: &mut Option<Connection>, routes: &Routes, told: &mut Option<Vec<String>>) {
+fn tell_published(source: &Source, connection: &mut Option<Connection>, routes: &Routes, told: &mut Option<Vec<Published>>) {
     let Some(open) = connection else { return };
     let Ok(now) = source.published_tables(open) else { return };
     // A first start has not created the publication yet: what it will have is no news then.
     let Some(now) = now.or_else(|| told.as_ref().map(|_| Vec::new())) else { return };
     if let Some(before) = told {
-        for table in before.iter().filter(|table| !now.contains(table) && routes.names_table(table)) {
+        // One that was renamed is there under another name, and one that was made anew under its own.
+        let is_there = |one: &Published| now.iter().any(|other| other.oid == one.oid || other.name == one.name);
+        for Published { name: table, .. } in before.iter().filter(|one| !is_there(one) && routes.names_table(&one.name)) {
             tracing::warn!(
                 event = "publication.table_gone",
                 table,
@@ -227,8 +229,10 @@ fn tell_published(source: &Source, connection: &mut Option<Connection>, routes: 
                 "the publication does not have {table} any more: what is written to it now is not published"
             );
         }
-        for table in now.iter().filter(|table| !before.contains(table)) {
+        for Published { oid, name: table } in now.iter().filter(|one| before.iter().all(|other| other.name != one.name)) {
             match routes.names_table(table) {
+                // The stream tells of the new name.
+                true if before.iter().any(|other| other.oid == *oid) => {}
                 true => tracing::info!(event = "publication.table_added", table, "the publication has {table} from now on"),
                 false => tracing::warn!(
                     event = "publication.table_unrouted",

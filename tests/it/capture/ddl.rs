@@ -1,6 +1,6 @@
 //! What a change of a table means while its rows are streamed: events follow the log, and somebody says what changed.
 
-use super::{BOTH, Captured, builder, shapes, values};
+use super::{BOTH, Captured, builder, shape, shapes, values};
 use crate::scene::records;
 use relay_tests::kafka::Kafka;
 use relay_tests::postgres::Postgres;
@@ -58,9 +58,33 @@ fn a_table_is_renamed_loses_its_key_is_dropped_and_comes_again() {
     assert_eq!(shapes(&captured.records("t", 1)).len(), 1);
 }
 
+/// The stream sends the same shape again behind such changes, and no more.
+#[test]
+fn keys_defaults_and_not_null_that_only_the_catalog_knows_are_followed() {
+    let ddl = "CREATE TABLE t (a int, b int, v int NOT NULL DEFAULT 7, PRIMARY KEY (a, b)); ALTER TABLE t REPLICA IDENTITY FULL";
+    let captured = Captured::start("catalog", Version::V18, &["t"], ddl, "format.compat = \"debezium\"");
+    let step = |count: usize, sql: &str, wanted: &str| {
+        captured.db.sql(sql);
+        assert_eq!(shape(&captured.records("t", count)[count - 1]), wanted);
+    };
+    step(1, "INSERT INTO t VALUES (1, 2)", r#"c {"a":1,"b":2} null {"a":1,"b":2,"v":7}"#);
+    let swap = "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (b, a)";
+    step(2, &format!("{swap}; INSERT INTO t VALUES (3, 4)"), r#"c {"b":4,"a":3} null {"a":3,"b":4,"v":7}"#);
+    captured.until_logged(&["table.changed", "has another primary key: `b`, `a`, it was `a`, `b`"]);
+    let loosen = "ALTER TABLE t ALTER v DROP NOT NULL, ALTER v DROP DEFAULT";
+    step(3, &format!("{loosen}; INSERT INTO t VALUES (5, 6, NULL)"), r#"c {"b":6,"a":5} null {"a":5,"b":6,"v":null}"#);
+    // After a connection the shapes come again, too, and a table that is gone by then keeps what is known of it.
+    captured.db.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL");
+    captured.db.sql("ALTER TABLE t DROP CONSTRAINT t_pkey; INSERT INTO t VALUES (7, 8)");
+    let last = captured.records("t", 4);
+    assert_eq!(shape(&last[last.len() - 1]), r#"c null null {"a":7,"b":8,"v":null}"#);
+    captured.until_logged(&["table.changed", "has another primary key: none, it was `b`, `a`"]);
+}
+
 #[test]
 fn a_table_joins_and_leaves_the_publication() {
-    let ddl = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE late (id int PRIMARY KEY)";
+    let tables = ["t", "late", "old"].map(|name| format!("CREATE TABLE {name} (id int PRIMARY KEY); ")).concat();
+    let ddl = &format!("{tables}CREATE PUBLICATION relay_{{name}} FOR TABLE t, old");
     let toml = "[[capture]]\ntables = [\"public.*\"]";
     let captured = Captured::start("joins", Version::V18, &["t"], ddl, toml);
     Kafka::shared().create_topic(&captured.topic("late"), 1, &[]);
@@ -71,7 +95,8 @@ fn a_table_joins_and_leaves_the_publication() {
         (captured.db.sql(asked).number() > 0).then_some(())
     });
     captured.db.sql(&format!(
-        "INSERT INTO late VALUES (1); ALTER PUBLICATION relay_{0} ADD TABLE late; INSERT INTO late VALUES (2); \
+        "ALTER TABLE old RENAME TO renamed; INSERT INTO late VALUES (1); \
+         ALTER PUBLICATION relay_{0} ADD TABLE late; INSERT INTO late VALUES (2); \
          ALTER PUBLICATION relay_{0} DROP TABLE late; INSERT INTO late VALUES (3); INSERT INTO t VALUES (4); \
          ALTER PUBLICATION relay_{0} ADD TABLE late; INSERT INTO late VALUES (5)",
         captured.name
@@ -83,6 +108,7 @@ fn a_table_joins_and_leaves_the_publication() {
     );
     // The monitor looks every few seconds, and tells what the stream does not.
     captured.until_logged(&["publication.table_added", "public.late"]);
+    assert!(!captured.relay.logs().contains("publication.table_gone"), "what is renamed is published all the same");
     captured.db.sql(&format!("ALTER PUBLICATION relay_{} DROP TABLE late", captured.name));
     captured.until_logged(&["publication.table_gone", "public.late"]);
 }

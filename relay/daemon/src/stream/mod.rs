@@ -401,7 +401,10 @@ impl Stream {
             Done::Probe(result) => self.probed(result),
             Done::Root(table, version, root) => self.plans.placed(table, version, root),
             Done::Catalog(table, version, catalog) => {
-                self.plans.learned(table, version, self.assembler.relation(table), catalog);
+                let relation = self.assembler.relation(table);
+                if self.plans.learned(table, version, relation, catalog) {
+                    self.metrics.schema_change(&relation.to_string());
+                }
             }
         }
     }

@@ -39,6 +39,10 @@ pub(super) struct Plans {
     routes: Arc<Routes>,
     stops_on_unrouted: bool,
     tables: Vec<Option<Planned>>,
+    /// The catalog's share in the plans of captured tables.
+    catalogs: HashMap<TableId, Catalog>,
+    /// Plans of captured tables that hold if the catalog still says the same.
+    doubted: HashMap<TableId, Box<CapturePlan>>,
     messages: MessagePlans,
     captured_messages: Option<LogicalMessages>,
     database: String,
@@ -83,6 +87,8 @@ impl Plans {
             routes,
             stops_on_unrouted,
             tables: Vec::new(),
+            catalogs: HashMap::new(),
+            doubted: HashMap::new(),
             messages,
             captured_messages: None,
             database: String::new(),
@@ -101,13 +107,34 @@ impl Plans {
             // Also those that were in the way of others.
             self.tables.clear();
             self.topics.clear();
+            self.doubted.clear();
         }
     }
 
-    /// A Relation message came: what was compiled for the table's old shape is void. Answers whether its rows were published by that.
+    /// A table has another shape: what was compiled for the old one is void. Answers whether its rows were published by that.
     pub(super) fn changed(&mut self, table: TableId) -> bool {
         self.topics.retain(|_, (owner, _)| *owner != table);
+        self.doubted.remove(&table);
+        self.catalogs.remove(&table);
         self.tables.get_mut(table.0).and_then(Option::take).is_some_and(|planned| planned.is_published())
+    }
+
+    /// A table has the shape that it had, and perhaps another catalog: that is read again before its next row.
+    pub(super) fn doubted(&mut self, table: TableId) {
+        let Some(planned) = self.tables.get_mut(table.0) else { return };
+        match planned.take() {
+            Some(Planned::Capture(plan)) => {
+                self.version += 1;
+                *planned = Some(Planned::Reading(Question { version: self.version, ask_at: Instant::now() }));
+                self.doubted.insert(table, plan);
+            }
+            // An answer that is under way may be older than the change.
+            Some(Planned::Reading(_)) => {
+                self.version += 1;
+                *planned = Some(Planned::Reading(Question { version: self.version, ask_at: Instant::now() }));
+            }
+            other => *planned = other,
+        }
     }
 
     /// The plan for a table's rows.
@@ -157,18 +184,31 @@ impl Plans {
         }
     }
 
-    /// The answer to [`Planned::Reading`]: the catalog's share of the table.
-    pub(super) fn learned(&mut self, table: TableId, version: u64, relation: &Relation, catalog: Result<Catalog, Fault>) {
-        let Some(Some(planned)) = self.tables.get_mut(table.0) else { return };
-        let Planned::Reading(question) = planned else { return };
+    /// The answer to [`Planned::Reading`]: the catalog's share of the table. Answers whether that is another than it was.
+    pub(super) fn learned(&mut self, table: TableId, version: u64, relation: &Relation, catalog: Result<Catalog, Fault>) -> bool {
+        let Some(Some(planned)) = self.tables.get_mut(table.0) else { return false };
+        let Planned::Reading(question) = planned else { return false };
         if question.version != version {
-            return;
+            return false;
         }
         let catalog = match catalog {
             Ok(catalog) => catalog,
-            Err(fault) => return question.failed(&fault),
+            Err(fault) => {
+                question.failed(&fault);
+                return false;
+            }
         };
-        let Some(capture) = self.routes.captures().table(relation) else { return };
+        let known = self.catalogs.get(&table);
+        // Of a table that is gone the catalog says nothing; its last rows are as those before them.
+        let is_same = |known: &Catalog| *known == catalog || catalog.columns.is_empty();
+        if known.is_some_and(is_same)
+            && let Some(plan) = self.doubted.remove(&table)
+        {
+            *planned = Planned::Capture(plan);
+            return false;
+        }
+        let Some(capture) = self.routes.captures().table(relation) else { return false };
+        let is_changed = known.is_some_and(|known| super::shape::tell_catalog(relation, known, &catalog));
         *planned = match CapturePlan::compile(capture, relation, &catalog, &self.database) {
             Err(error) => Planned::Refused(refusal(&error)),
             Ok(plan) => match claim(&mut self.topics, table, &plan) {
@@ -187,6 +227,9 @@ impl Plans {
                 }
             },
         };
+        self.doubted.remove(&table);
+        self.catalogs.insert(table, catalog);
+        is_changed
     }
 
     #[cold]

@@ -291,6 +291,10 @@ impl Stream {
                 }
                 Flow::Done
             }
+            Step::Known(table) => {
+                plans.doubted(table);
+                Flow::Done
+            }
             Step::Message(Change::Message { prefix: WATERMARK_PREFIX, content, .. }) => {
                 pass.counts.saw(Some(WATERMARK_PREFIX));
                 let content = content.to_vec();

@@ -1,6 +1,7 @@
 //! Tells people how a table's shape changed while its rows are streamed. Nothing stops by it: events follow the log.
 
-use relay_core::{Column, Relation};
+use relay_core::catalog::CatalogColumn;
+use relay_core::{Catalog, Column, Relation};
 
 /// Logs the differences between two shapes of one table, if there are any that matter to readers.
 pub(super) fn tell(before: &Relation, now: &Relation) {
@@ -14,6 +15,40 @@ pub(super) fn tell(before: &Relation, now: &Relation) {
             changes.join("; ")
         );
     }
+}
+
+/// Logs what the catalog says anew of a table whose shape is the same; whether that is anything.
+pub(super) fn tell_catalog(table: &Relation, before: &Catalog, now: &Catalog) -> bool {
+    let changes = catalog_differences(before, now);
+    if !changes.is_empty() {
+        tracing::warn!(
+            event = "table.changed",
+            table = %table,
+            hint = "rows written before the change may have been published by what the catalog said after it",
+            "{table}: {}",
+            changes.join("; ")
+        );
+    }
+    !changes.is_empty()
+}
+
+/// What the catalog says anew, in words.
+fn catalog_differences(before: &Catalog, now: &Catalog) -> Vec<String> {
+    let mut changes = Vec::new();
+    if before.primary_key != now.primary_key {
+        let key = |key: &[Box<str>]| if key.is_empty() { "none".to_owned() } else { format!("`{}`", key.join("`, `")) };
+        changes.push(format!("has another primary key: {}, it was {}", key(&now.primary_key), key(&before.primary_key)));
+    }
+    let mut differ = |what: &str, is_same: fn(&CatalogColumn, &CatalogColumn) -> bool| {
+        let is_other = |column: &&CatalogColumn| before.column(&column.name).is_some_and(|old| !is_same(old, column));
+        let names: Vec<&str> = now.columns.iter().filter(is_other).map(|column| &*column.name).collect();
+        if !names.is_empty() {
+            changes.push(format!("has another {what} in columns `{}`", names.join("`, `")));
+        }
+    };
+    differ("NOT NULL", |old, new| old.is_nullable == new.is_nullable);
+    differ("default", |old, new| old.default == new.default);
+    changes
 }
 
 /// What changed, in words.
@@ -81,6 +116,30 @@ mod tests {
             identity,
             columns: columns.iter().map(column).collect(),
         }
+    }
+
+    #[test]
+    fn what_only_the_catalog_knows_has_its_words() {
+        let column = |name: &str, is_nullable, default: Option<&str>| CatalogColumn {
+            name: name.into(),
+            is_nullable,
+            default: default.map(Into::into),
+        };
+        let catalog = |key: &[&str], columns: &[CatalogColumn]| Catalog {
+            primary_key: key.iter().map(|&name| name.into()).collect(),
+            columns: columns.to_vec(),
+            ..Catalog::default()
+        };
+        let before = catalog(&["a", "b"], &[column("a", false, None), column("b", false, Some("7")), column("c", true, None)]);
+        assert_eq!(catalog_differences(&before, &before), [""; 0]);
+        let now = catalog(&["b", "a"], &[column("a", false, None), column("b", true, None), column("c", true, Some("1"))]);
+        let words = [
+            "has another primary key: `b`, `a`, it was `a`, `b`",
+            "has another NOT NULL in columns `b`",
+            "has another default in columns `b`, `c`",
+        ];
+        assert_eq!(catalog_differences(&before, &now), words);
+        assert_eq!(catalog_differences(&before, &catalog(&[], &[])), ["has another primary key: none, it was `a`, `b`"]);
     }
 
     #[test]

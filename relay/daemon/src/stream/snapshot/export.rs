@@ -61,13 +61,14 @@ const GLANCE: Duration = Duration::from_millis(1);
 impl Export {
     pub(super) fn new(exporting: Exporting, tables: Arc<Tables>, exported: Exported) -> Self {
         let passed = vec![0; exporting.readers.len()];
+        let markers = Markers::new(tables.0.values().next().map(|found| Arc::clone(&found.listed.stream)));
         Self {
             exporting,
             tables,
             exported,
             plans: Plans::default(),
             passed,
-            markers: Markers::default(),
+            markers,
             held: None,
             found: Found::default(),
             is_told_of: false,

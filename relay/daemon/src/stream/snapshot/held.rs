@@ -4,21 +4,28 @@ use relay_encode::SnapshotMarker;
 use std::sync::Arc;
 
 /// Marks rows in the order of their tables. A row that may be the last of its table is held back until more is known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Markers {
     /// The table of the last row, held or not, by its name in the stream.
     table: Option<Arc<str>>,
+    /// The first table of all, with rows or without.
+    first: Option<Arc<str>>,
 }
 
 // === impl Markers ===
 
 impl Markers {
+    pub(super) fn new(first: Option<Arc<str>>) -> Self {
+        Self { table: None, first }
+    }
+
     /// The mark of the next row, should another row of its table follow.
     pub(super) fn next(&mut self, table: &Arc<str>) -> SnapshotMarker {
         match &self.table {
-            None => SnapshotMarker::First,
-            Some(last) if last != table => SnapshotMarker::FirstInTable,
-            Some(_) => SnapshotMarker::Other,
+            // Debezium gives it to the first row of the first table alone (recorded from 3.7.0).
+            None if self.first.as_ref() == Some(table) => SnapshotMarker::First,
+            Some(last) if last == table => SnapshotMarker::Other,
+            _ => SnapshotMarker::FirstInTable,
         }
     }
 
@@ -47,7 +54,7 @@ mod tests {
 
     /// Marks rows of these tables, each of them held as long as it may be the last.
     fn marks(tables: &[&str]) -> Vec<SnapshotMarker> {
-        let mut markers = Markers::default();
+        let mut markers = Markers::new(tables.first().map(|&first| first.into()));
         let mut marked = Vec::new();
         for (at, table) in tables.iter().enumerate() {
             let table: Arc<str> = (*table).into();
@@ -68,5 +75,7 @@ mod tests {
         assert_eq!(marks(&["a"]), [Last]);
         assert_eq!(marks(&["a", "b"]), [First, Last]);
         assert_eq!(marks(&["a", "b", "c", "c"]), [First, LastInTable, FirstInTable, Last]);
+        // The first table has no rows.
+        assert_eq!(Markers::new(Some("a".into())).next(&"b".into()), FirstInTable);
     }
 }
