@@ -140,7 +140,7 @@ fn what_lingers_holds_no_window_back() {
         let config = Config { in_flight_bytes: mib << 20, ..Config::new("shop", "localhost:9092") };
         Plan::new(config, events).expect("legal").linger_ms
     };
-    assert_eq!([linger(64, 131_072), linger(64, 20_000), linger(1, 131_072), linger(4_096, 1 << 20)], [64.0, 20.0, 10.0, 100.0]);
+    assert_eq!([linger(64, 131_072), linger(64, 15_000), linger(12, 131_072), linger(1, 131_072)], [20.0, 15.0, 12.0, 10.0]);
     let mut config = Config::new("shop", "localhost:9092");
     config.properties.insert("linger.ms".to_owned(), "0.5".to_owned());
     assert_eq!(Plan::new(config, 1).expect("legal").linger_ms, 0.5);
