@@ -333,8 +333,9 @@ pub const SOCKET_TIMEOUT_MS: u64 = 10_000;
 ///
 /// Long enough for large batches while behind, and no longer: of a drain 64 ms instead of 20 spared the broker another fifth and cost
 /// relay as much, because records that wait leave the processor's caches. While caught up it does not count (see [`crate::flush`]), nor at
-/// a commit, which flushes. Longer, too, than a record waits in a full [`crate::room`] for the batch before it: librdkafka (2.12.1) has one batch of a
-/// partition under way at a time, and spins until that is acknowledged once another record of the partition has outlived its linger.
+/// a commit, which flushes. Longer, too, than a record waits in a full [`crate::room`] for the batch before it: librdkafka (2.12.1) has one
+/// batch of a partition under way at a time, and spins until that is acknowledged once another record of the partition has outlived its
+/// linger.
 const LINGER_MS: RangeInclusive<f64> = 10.0..=20.0;
 
 // === impl Plan ===
