@@ -123,18 +123,16 @@ impl Plans {
     pub(super) fn doubted(&mut self, table: TableId) {
         let Some(planned) = self.tables.get_mut(table.0) else { return };
         match planned.take() {
-            Some(Planned::Capture(plan)) => {
-                self.version += 1;
-                *planned = Some(Planned::Reading(Question { version: self.version, ask_at: Instant::now() }));
-                self.doubted.insert(table, plan);
-            }
+            Some(Planned::Capture(plan)) => drop(self.doubted.insert(table, plan)),
             // An answer that is under way may be older than the change.
-            Some(Planned::Reading(_)) => {
-                self.version += 1;
-                *planned = Some(Planned::Reading(Question { version: self.version, ask_at: Instant::now() }));
+            Some(Planned::Reading(_)) => {}
+            other => {
+                *planned = other;
+                return;
             }
-            other => *planned = other,
         }
+        self.version += 1;
+        *planned = Some(Planned::Reading(Question { version: self.version, ask_at: Instant::now() }));
     }
 
     /// The plan for a table's rows.

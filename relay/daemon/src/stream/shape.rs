@@ -5,31 +5,21 @@ use relay_core::{Catalog, Column, Relation};
 
 /// Logs the differences between two shapes of one table, if there are any that matter to readers.
 pub(super) fn tell(before: &Relation, now: &Relation) {
-    let changes = differences(before, now);
-    if !changes.is_empty() {
-        tracing::warn!(
-            event = "table.changed",
-            table = %now,
-            hint = "events follow the log: those of rows written before the change have the old shape, those after it the new one",
-            "{now}: {}",
-            changes.join("; ")
-        );
-    }
+    let hint = "events follow the log: those of rows written before the change have the old shape, those after it the new one";
+    warn(now, hint, &differences(before, now));
 }
 
 /// Logs what the catalog says anew of a table whose shape is the same; whether that is anything.
 pub(super) fn tell_catalog(table: &Relation, before: &Catalog, now: &Catalog) -> bool {
     let changes = catalog_differences(before, now);
-    if !changes.is_empty() {
-        tracing::warn!(
-            event = "table.changed",
-            table = %table,
-            hint = "rows written before the change may have been published by what the catalog said after it",
-            "{table}: {}",
-            changes.join("; ")
-        );
-    }
+    warn(table, "rows written before the change may have been published by what the catalog said after it", &changes);
     !changes.is_empty()
+}
+
+fn warn(table: &Relation, hint: &str, changes: &[String]) {
+    if !changes.is_empty() {
+        tracing::warn!(event = "table.changed", table = %table, hint, "{table}: {}", changes.join("; "));
+    }
 }
 
 /// What the catalog says anew, in words.
